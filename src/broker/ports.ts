@@ -1,0 +1,166 @@
+// What the broker needs of the world, as interfaces. The broker imports nothing outside its folder; host, peer, handover and telemetry implement these.
+
+import type { Address, BackendName, DeviceFacts, DeviceProbe } from "./device.js";
+import type { Outcome, Refusal } from "./refusal.js";
+
+export type DescriptorKind = "IOMMUFD" | "DEVICE_UNBOUND" | "CONTAINER" | "GROUP" | "DEVICE" | "REGION";
+export type Scope = "DEVICE" | "REGION" | "IOMMU";
+
+/** What a client is told of one descriptor; the fields are those of aperture.v1.Descriptor. */
+export interface DescriptorInfo {
+  readonly kind: DescriptorKind;
+  readonly scope: Scope;
+  readonly address: Address | null;
+  readonly region: number | null;
+  readonly group: number | null;
+  readonly offset: bigint;
+  readonly size: bigint;
+}
+
+/** One descriptor of a lease. */
+export interface LeaseDescriptor {
+  readonly info: DescriptorInfo;
+  /** The descriptor's number while the broker's copy is open; throws afterwards. For sending only: never stored. */
+  borrow(): number;
+}
+
+/** Descriptors opened for one lease. Whoever got it from Host.open owns it. */
+export interface OpenedLease {
+  readonly descriptors: readonly LeaseDescriptor[];
+  /** Closes the broker's copies of what a HAND_OFF lease gave away (all of a device lease; nothing of a region lease, whose owner the broker stays). */
+  closeHandedOff(): Promise<void>;
+  /** Closes everything that is still open. Can take as long as a reset. Twice is harmless. */
+  close(): Promise<void>;
+}
+
+/** A device lease names devices; a region lease names one device and some of its regions. */
+export type OpenRequest =
+  | { readonly kind: "DEVICE"; readonly addresses: readonly Address[] }
+  | { readonly kind: "REGION"; readonly address: Address; readonly regions: readonly number[]; readonly allowDeviceScope: boolean };
+
+/** The device is ours again: nobody else has a descriptor or a mapping. Held until close(), so that nobody can slip in before the reset. */
+export interface Proof {
+  /** VFIO_DEVICE_RESET, its result checked. UNSUPPORTED: the device has no reset. */
+  reset(): Promise<{ readonly result: "DONE" | "UNSUPPORTED" } | { readonly result: "FAILED"; readonly detail: string }>;
+  close(): Promise<void>;
+}
+
+export type ProofOutcome =
+  | { readonly result: "PROVEN"; readonly proof: Proof }
+  /** Someone still holds a descriptor or a mapping (EBUSY from the group, EINVAL from BIND). */
+  | { readonly result: "STILL_HELD"; readonly detail: string }
+  | { readonly result: "GONE" }
+  | { readonly result: "FAILED"; readonly detail: string };
+
+export interface HostCapability {
+  readonly name: string;
+  readonly availability: "AVAILABLE" | "UNAVAILABLE" | "UNKNOWN";
+  readonly detail: string;
+}
+
+/**
+ * The machine. Three implementations: iommufd, legacy, simulated; test/contract holds for all. No call blocks the event loop; operations on one device
+ * are done in order.
+ */
+export interface Host {
+  readonly backend: BackendName;
+  /** What was asked of the running kernel so far, ordered by name. */
+  capabilities(): readonly HostCapability[];
+  /** Every PCI function with a type-0 header, ordered by address. Opens nothing. */
+  scan(): Promise<readonly DeviceFacts[]>;
+  /**
+   * Opens the device, reads everything, closes it: resets the device where it can. Only on devices that nobody holds. Refusals: DEVICE_IN_USE, NO_PERMISSION,
+   * DEVICE_REMOVED, GROUP_NOT_VIABLE, HOST_OPERATION_FAILED.
+   */
+  probe(facts: DeviceFacts): Promise<Outcome<DeviceProbe>>;
+  /**
+   * Opens fresh descriptors for a lease: all or nothing. The devices' facts and probes are those the broker last saw. Refusals as probe, and
+   * REGION_SCOPE_UNAVAILABLE, REGION_NOT_FOUND, DESCRIPTOR_LIMIT.
+   */
+  open(
+    request: OpenRequest,
+    devices: readonly { readonly facts: DeviceFacts; readonly probe: DeviceProbe }[],
+  ): Promise<Outcome<OpenedLease>>;
+  /** Asks the kernel whether a device is free of all other holders, and takes it for the time of the reset. */
+  prove(facts: DeviceFacts, probe: DeviceProbe): Promise<ProofOutcome>;
+  /** Closes what the host itself holds (nothing that belongs to a lease). */
+  close(): Promise<void>;
+}
+
+/** A process that called, identified at accept; liveness is asked last, before a side effect. */
+export interface Peer {
+  /** Number of the process in this run of the daemon: never used twice. */
+  readonly processId: number;
+  readonly pid: number;
+  readonly uid: number;
+  readonly gid: number;
+  /** False once the process has exited (pidfd). */
+  isAlive(): boolean;
+}
+
+/** One offer that waits for its acknowledgement. */
+export interface Offer {
+  readonly leaseId: string;
+  readonly kind: "DEVICE" | "REGION";
+  readonly backend: BackendName;
+  readonly opened: OpenedLease;
+}
+
+export type HandoverResult =
+  | { readonly result: "ACKNOWLEDGED" }
+  /** count: what the client says it received. */
+  | { readonly result: "SHORT"; readonly count: number }
+  | { readonly result: "NOT_ACKNOWLEDGED"; readonly detail: string };
+
+/** Where a lease's descriptors go: one attached channel of one process. */
+export interface HandoverChannel {
+  readonly id: bigint;
+  /**
+   * Sends the offer now. On success `done` settles exactly once: acknowledged, short, or not in time. Refusals: HANDOVER_PENDING, HANDOVER_FAILED,
+   * DESCRIPTOR_LIMIT (too many for one message, or ETOOMANYREFS).
+   */
+  offer(offer: Offer): Outcome<{ readonly ackDeadline: number; readonly done: Promise<HandoverResult> }>;
+  /** Tells the client that a lease ended without its own Release. Best effort. */
+  ended(leaseId: string, cause: EndCause): void;
+}
+
+export interface Handover {
+  /** The channel that a process attached: the one named, or (0n) the latest. null: none. */
+  channelOf(peer: Peer, channel: bigint): HandoverChannel | null;
+  /** Latest channel of a process by its number. */
+  channelOfProcess(processId: number): HandoverChannel | null;
+}
+
+export type EndCause =
+  | "RELEASED"
+  | "HOLDER_DIED"
+  | "NOT_ACKNOWLEDGED"
+  | "SHORT_HANDOVER"
+  | "HANDOVER_FAILED"
+  | "DEVICE_REMOVED"
+  | "SHUTDOWN";
+
+/** Time, in milliseconds since the epoch, and timers that tests can turn by hand. */
+export interface Clock {
+  now(): number;
+  /** Calls back once after ms; the returned function cancels. Does not keep the process alive. */
+  after(ms: number, callback: () => void): () => void;
+}
+
+/** UUIDs from the system's generator. */
+export type NewId = () => string;
+
+/** What happened, for logs and metrics; names are constants so that dashboards and alerts can rely on them. */
+export interface Observer {
+  leaseStateChanged(leaseId: string, from: string, to: string, event: string): void;
+  leaseGranted(leaseId: string, peer: Peer, addresses: readonly Address[], kind: string): void;
+  leaseEnded(leaseId: string, cause: EndCause, quarantined: readonly Address[]): void;
+  acquireRefused(peer: Peer, refusal: Refusal): void;
+  handover(result: HandoverResult["result"] | "SEND_FAILED"): void;
+  deviceQuarantined(address: Address, detail: string): void;
+  deviceRecovered(address: Address): void;
+  /** A long operation on the host ended. operation: open, prove, reset, probe, scan, close. */
+  operation(operation: string, milliseconds: number, ok: boolean): void;
+  /** A fault: a bug or an answer the code does not expect. Never thrown away. */
+  fault(where: string, error: unknown): void;
+}

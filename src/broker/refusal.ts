@@ -1,0 +1,108 @@
+// Expected refusals are values. This is the one closed table of their reasons: reason → gRPC status, and what a person can do next.
+// Stable names: clients, metrics and docs/REASONS.md rely on them; a test walks the table.
+
+interface ReasonRow {
+  /** Canonical gRPC status name. */
+  readonly status:
+    | "INVALID_ARGUMENT"
+    | "NOT_FOUND"
+    | "PERMISSION_DENIED"
+    | "UNAUTHENTICATED"
+    | "FAILED_PRECONDITION"
+    | "ABORTED"
+    | "RESOURCE_EXHAUSTED"
+    | "UNAVAILABLE"
+    | "INTERNAL";
+  /** What to do next: one sentence for a person. */
+  readonly next: string;
+}
+
+export const REASONS = {
+  MALFORMED_ADDRESS: { status: "INVALID_ARGUMENT", next: "write the address as sysfs does, for example 0000:01:00.0" },
+  INVALID_FIELD: { status: "INVALID_ARGUMENT", next: "correct the named field and call again" },
+  REQUEST_ID_REUSED: { status: "INVALID_ARGUMENT", next: "use a new request_id for a different request" },
+  DEVICE_NOT_FOUND: { status: "NOT_FOUND", next: "list the devices of this host with `aperturectl devices`" },
+  REGION_NOT_FOUND: { status: "NOT_FOUND", next: "look at the device's regions with `aperturectl device ADDRESS`" },
+  LEASE_NOT_FOUND: { status: "NOT_FOUND", next: "list your leases with `aperturectl leases`" },
+  POLICY_DENIED: { status: "PERMISSION_DENIED", next: "ask the operator for a [[policy]] rule that covers this user and device" },
+  PEER_UNKNOWN: { status: "UNAUTHENTICATED", next: "connect over the daemon's UNIX socket, from a process its pid namespace can see" },
+  PEER_GONE: { status: "UNAUTHENTICATED", next: "call from a process that is still running" },
+  NO_VFIO_DRIVER: {
+    status: "FAILED_PRECONDITION",
+    next: "bind the device to vfio-pci or its variant driver (driver_override, drivers_probe)",
+  },
+  DRIVER_NOT_READY: {
+    status: "FAILED_PRECONDITION",
+    next: "read the kernel log for why the driver's probe failed, then write the address to /sys/bus/pci/drivers_probe again",
+  },
+  NO_IOMMU_GROUP: { status: "FAILED_PRECONDITION", next: "switch the IOMMU on (firmware set-up and kernel command line)" },
+  GROUP_NOT_VIABLE: {
+    status: "FAILED_PRECONDITION",
+    next: "bind the named members of the IOMMU group to vfio-pci, or unbind their driver",
+  },
+  DEVICE_NOT_READY: { status: "FAILED_PRECONDITION", next: "wait until the device's memory is ready, or reset it" },
+  DEVICE_IN_USE: { status: "FAILED_PRECONDITION", next: "end the process that holds the device outside of Aperture" },
+  DEVICE_QUARANTINED: {
+    status: "FAILED_PRECONDITION",
+    next: "end the process that still holds a descriptor or mapping; the device comes free by itself",
+  },
+  DEVICE_NOT_PROBED: {
+    status: "FAILED_PRECONDITION",
+    next: "read state_detail for the failed operation; the daemon tries again by itself",
+  },
+  NO_PERMISSION: { status: "FAILED_PRECONDITION", next: "give the daemon's user read and write access to the named /dev node" },
+  RESET_UNAVAILABLE: {
+    status: "FAILED_PRECONDITION",
+    next: "lease it to the same user again, restart the device, or allow it with allow_unreset = true in a policy rule",
+  },
+  REGION_SCOPE_UNAVAILABLE: {
+    status: "FAILED_PRECONDITION",
+    next: "take a device lease, or ask the operator for allow_device_scope = true in a policy rule",
+  },
+  NO_DESCRIPTOR_CHANNEL: {
+    status: "FAILED_PRECONDITION",
+    next: "attach a descriptor channel from the same process first (docs/PROTOCOL.md)",
+  },
+  DEVICE_BUSY: { status: "ABORTED", next: "wait until its lease ends (WatchDevices tells), then try again" },
+  DEVICE_REMOVED: { status: "ABORTED", next: "choose another device: this one has left the machine" },
+  HANDOVER_FAILED: { status: "ABORTED", next: "read the channel and acknowledge each offer, then try again" },
+  HOST_OPERATION_FAILED: { status: "ABORTED", next: "read the operation and errno in the message; the daemon's log has more" },
+  LEASE_QUOTA: { status: "RESOURCE_EXHAUSTED", next: "release a lease first" },
+  HANDOVER_PENDING: { status: "RESOURCE_EXHAUSTED", next: "acknowledge the offer that is waiting on the channel first" },
+  DESCRIPTOR_LIMIT: { status: "RESOURCE_EXHAUSTED", next: "raise the daemon's RLIMIT_NOFILE, or ask for fewer devices at once" },
+  CONNECTION_QUOTA: { status: "RESOURCE_EXHAUSTED", next: "close other connections of this user first" },
+  DRAINING: { status: "UNAVAILABLE", next: "try again when the daemon is up" },
+  // What a channel is told before it is closed (GOODBYE).
+  PROTOCOL_VIOLATION: {
+    status: "INVALID_ARGUMENT",
+    next: "follow docs/PROTOCOL.md: one well-formed frame a message, no descriptors towards the daemon",
+  },
+  FOREIGN_SENDER: { status: "PERMISSION_DENIED", next: "send from the process that connected the channel" },
+  ATTACH_TIMEOUT: { status: "ABORTED", next: "send ATTACH within first_call_ms of connecting" },
+} as const satisfies Record<string, ReasonRow>;
+
+export type Reason = keyof typeof REASONS;
+
+/** A refusal: what, why (message), what to do next (REASONS), with facts for programs. */
+export interface Refusal {
+  readonly reason: Reason;
+  /** What was refused and why; may hold names from the request, which callers have validated. */
+  readonly message: string;
+  /** Facts of this occurrence; keys in lowerCamel. */
+  readonly metadata: Readonly<Record<string, string>>;
+}
+
+/** Either a value or a refusal, never both: `refusal === null` tells. */
+export type Outcome<T> = { readonly value: T; readonly refusal: null } | { readonly value: null; readonly refusal: Refusal };
+
+export function granted<T>(value: T): Outcome<T> {
+  return { value, refusal: null };
+}
+
+export function refuse(
+  reason: Reason,
+  message: string,
+  metadata: Readonly<Record<string, string>> = {},
+): { readonly value: null; readonly refusal: Refusal } {
+  return { value: null, refusal: { reason, message, metadata } };
+}

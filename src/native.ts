@@ -1,0 +1,292 @@
+// The only file that loads the addon, and the whole of what crosses the bridge.
+//
+// Rules of the bridge (native/README.md has the reasons):
+//   * plain data only; every field present; null means "none", undefined never crosses;
+//   * declarations here stand in the order of native/js/addon.cc, with the same names;
+//   * uint64 is bigint; descriptors are numbers here and nowhere else: callers wrap them in a FileDescriptor (below) at once;
+//   * a system call that fails is a value (SysResult); a wrong argument is a programming fault and throws TypeError or RangeError.
+
+import { existsSync } from "node:fs";
+import { createRequire } from "node:module";
+import { fileURLToPath } from "node:url";
+
+/** A failed system call: made in one place (native/sys/result.h), so that no errno is ever lost on the way. */
+export interface SysError {
+  /** System call or ioctl, for example `VFIO_DEVICE_BIND_IOMMUFD`. */
+  readonly operation: string;
+  /** errno as the kernel gave it; 0 when the addon refused an answer of the kernel (code tells). */
+  readonly errno: number;
+  /** Symbolic name (`EBUSY`), or one of ours: `BAD_CAPABILITY_CHAIN`, `BAD_ANSWER`, `NOT_UNIX`, `UNSAFE_DIRECTORY`, `IS_SYMLINK`, `FOREIGN_FILE`, `CLOSED`. */
+  readonly code: string;
+  /** What it was about: a path, a PCI address, a region. */
+  readonly subject: string;
+}
+
+export type SysResult<T> = { readonly value: T; readonly error: null } | { readonly value: null; readonly error: SysError };
+
+/** struct vfio_device_info. */
+export interface VfioDeviceInfo {
+  readonly flags: number;
+  readonly numRegions: number;
+  readonly numIrqs: number;
+}
+
+export interface VfioArea {
+  readonly offset: bigint;
+  readonly size: bigint;
+}
+
+/** struct vfio_region_info with its capability chain walked. */
+export interface VfioRegionInfo {
+  readonly index: number;
+  /** VFIO_REGION_INFO_FLAG_*: 1 read, 2 write, 4 mmap, 8 caps. */
+  readonly flags: number;
+  readonly size: bigint;
+  readonly offset: bigint;
+  /** null: the driver sent no sparse-mmap capability. Zero-sized areas are kept: the caller decides. */
+  readonly sparse: readonly VfioArea[] | null;
+  /** VFIO_REGION_INFO_CAP_TYPE. */
+  readonly type: { readonly type: number; readonly subtype: number } | null;
+  /** VFIO_REGION_INFO_CAP_MSIX_MAPPABLE. */
+  readonly msixMappable: boolean;
+}
+
+/** struct vfio_irq_info. */
+export interface VfioIrqInfo {
+  readonly index: number;
+  readonly flags: number;
+  readonly count: number;
+}
+
+/**
+ * One FIFO of blocking operations, run on a native thread of its own that lives only while there is work. BIND, RESET, the last
+ * close of a device and a read of a device that is not ready can take 0.1 to 256 s in the kernel: they never run on the event loop nor on
+ * libuv's pool (four threads: one slow device would stop the others). One queue a device; operations of one queue never overlap.
+ */
+export interface BlockingQueue {
+  /** open(2) with O_CLOEXEC. */
+  open(path: string, access: "read" | "readwrite"): Promise<SysResult<number>>;
+  /** close(2). The last close of a VFIO device resets it, so this can take as long as a reset. */
+  close(fd: number): Promise<SysResult<null>>;
+  /** VFIO_DEVICE_BIND_IOMMUFD; value: device id in the iommufd. token: VF token as a UUID string, or null. */
+  bindIommufd(deviceFd: number, iommufd: number, token: string | null, subject: string): Promise<SysResult<number>>;
+  /** IOMMU_OPTION_RLIMIT_MODE = 1 (account pinned memory per user as RLIMIT_MEMLOCK does); only on a fresh iommufd, needs CAP_SYS_RESOURCE. */
+  iommufdSetRlimitMode(iommufd: number): Promise<SysResult<null>>;
+  deviceInfo(deviceFd: number, subject: string): Promise<SysResult<VfioDeviceInfo>>;
+  regionInfo(deviceFd: number, index: number, subject: string): Promise<SysResult<VfioRegionInfo>>;
+  irqInfo(deviceFd: number, index: number, subject: string): Promise<SysResult<VfioIrqInfo>>;
+  /** VFIO_DEVICE_RESET. */
+  reset(deviceFd: number, subject: string): Promise<SysResult<null>>;
+  /** VFIO_DEVICE_FEATURE with PROBE; value false: ENOTTY, the kernel or driver has no such feature. get/set: which direction to probe. */
+  featureProbe(deviceFd: number, feature: number, direction: "get" | "set", subject: string): Promise<SysResult<boolean>>;
+  /** VFIO_DEVICE_FEATURE_DMA_BUF for one range of one region; value: dma-buf descriptor. */
+  dmaBufExport(deviceFd: number, region: number, offset: bigint, length: bigint, subject: string): Promise<SysResult<number>>;
+  /** VFIO_GET_API_VERSION on a container. */
+  containerApiVersion(containerFd: number): Promise<SysResult<number>>;
+  /** VFIO_CHECK_EXTENSION. */
+  containerCheckExtension(containerFd: number, extension: number): Promise<SysResult<boolean>>;
+  /** VFIO_SET_IOMMU. */
+  containerSetIommu(containerFd: number, type: number): Promise<SysResult<null>>;
+  /** VFIO_GROUP_GET_STATUS: flags, 1 viable, 2 container set. */
+  groupStatus(groupFd: number, subject: string): Promise<SysResult<number>>;
+  /** VFIO_GROUP_SET_CONTAINER. */
+  groupSetContainer(groupFd: number, containerFd: number, subject: string): Promise<SysResult<null>>;
+  /** VFIO_GROUP_GET_DEVICE_FD; name is the PCI address, or an mdev UUID, with ` vf_token=UUID` when there is one. */
+  groupGetDevice(groupFd: number, name: string): Promise<SysResult<number>>;
+  /** pread(2) until length bytes are there or the kernel gives no more; value holds what was read (shorter at the end of a region). */
+  pread(fd: number, offset: bigint, length: number, subject: string): Promise<SysResult<Uint8Array>>;
+  /** pwrite(2) of all bytes; value: bytes written. */
+  pwrite(fd: number, offset: bigint, data: Uint8Array, subject: string): Promise<SysResult<number>>;
+  /** Refuses new operations (code CLOSED); resolves when the last one has ended. */
+  finish(): Promise<null>;
+}
+
+/**
+ * A padded aperture in this process: `size` bytes of address space, each area mapped MAP_SHARED over it, the rest PROT_NONE.
+ * The base is congruent with the offset at 1 GiB, so that the kernel can use huge mappings.
+ */
+export interface Mapping {
+  /** Bytes of address space: the padded size. */
+  readonly size: bigint;
+  /**
+   * Copies out of the mapping on the mapping's own thread. In the tail: 0xFF. Every access is naturally aligned and as wide as
+   * alignment and rest allow (8, 4, 2, 1), so 4 aligned bytes are one 32-bit load. SIGBUS and SIGSEGV become an error
+   * (EFAULT, subject names region offset). Beyond size: RangeError.
+   */
+  read(offset: bigint, length: number): Promise<SysResult<Uint8Array>>;
+  /** Copies into the mapping; bytes that fall into the tail are dropped. */
+  write(offset: bigint, data: Uint8Array): Promise<SysResult<null>>;
+  /**
+   * A view of [offset, offset+length), which must lie in one area (RangeError else). It is detached (length 0) by close().
+   * Touching a view of a device that is in reset or poisoned is a SIGBUS that nobody can catch: use read and write for devices.
+   */
+  view(offset: bigint, length: number): ArrayBuffer;
+  /** Detaches every view, waits for running copies, unmaps. Twice is harmless; any other call after it: error CLOSED. */
+  close(): Promise<SysResult<null>>;
+}
+
+/** Facts of a connected peer, taken at accept. */
+export interface PeerCredentials {
+  readonly pid: number;
+  readonly uid: number;
+  readonly gid: number;
+  /** SO_PEERPIDFD; -1 when the kernel has none (before 6.5). The receiver owns it. */
+  readonly pidfd: number;
+}
+
+/** Kinds of Poller events; the values are those of native/sys/poller.h. */
+export const PollEvent = {
+  /** A connection was accepted. a: descriptor, b: pid, c: uid, d: gid, e: pidfd or -1. */
+  accepted: 1,
+  /** A frame arrived on a channel. a: byte count (in the frame buffer at slot × frameBytes), b: 1 when the sending process is the one that connected, else 0. */
+  frame: 2,
+  /** The channel is gone (EOF or error) and its descriptor closed. a: errno or 0. */
+  hangup: 3,
+  /** The process of a watched pidfd has exited; its watch is over (the pidfd stays open). */
+  exited: 4,
+  /** The peer sent descriptors (all closed at once), an oversized frame or truncated control data: channel closed. a: errno-like code, EPROTO. */
+  violation: 5,
+  /** A watched descriptor (an eventfd) became readable and was drained. a: low 31 bits of its counter. */
+  signalled: 6,
+  /** A listener failed to accept for want of descriptors or memory. a: errno. The one waiting connection was accepted and closed by a spare descriptor. */
+  starved: 7,
+} as const;
+
+/** Int32 columns of one row of PollBatch.rows. */
+export const PollColumn = { kind: 0, id: 1, a: 2, b: 3, c: 4, d: 5, e: 6, width: 7 } as const;
+
+/** The buffers through which a Poller and JavaScript talk; allocated once, reused for every batch. */
+export interface PollBuffers {
+  /** Events of one batch: batchSize rows of PollColumn.width. */
+  readonly rows: Int32Array;
+  /** Frames that arrived: batchSize × frameBytes. */
+  readonly frames: Uint8Array;
+  /** Outgoing: rows of [channel id, frame length, descriptor count, errno (written by flush, 0 = sent)]. */
+  readonly out: Int32Array;
+  /** Outgoing frames: batchSize × frameBytes. */
+  readonly outFrames: Uint8Array;
+  /** Outgoing descriptors: batchSize × maxDescriptors. The sender keeps its copies. */
+  readonly outDescriptors: Int32Array;
+}
+
+/**
+ * One epoll set behind one uv_poll handle: listeners, descriptor channels, pidfds. Up to batchSize (64) events reach JavaScript in one
+ * call. Nothing in it blocks.
+ */
+export interface Poller {
+  readonly buffers: PollBuffers;
+  readonly batchSize: number;
+  readonly frameBytes: number;
+  readonly maxDescriptors: number;
+  /** Adds a listening socket (the Poller owns it from now on); its events carry id. kind: what to do with what it accepts: nothing more than report it. */
+  addListener(fd: number, id: number): SysResult<null>;
+  /** Adds a connected SOCK_SEQPACKET socket (owned from now on) whose peer is the process of pidfd (not owned). Sets SO_PASSCRED and SO_PASSPIDFD. */
+  addChannel(fd: number, id: number, pid: number, uid: number, pidfd: number): SysResult<null>;
+  /** Reports `exited` once when the process of pidfd is gone. The pidfd stays the caller's. */
+  watchExit(pidfd: number, id: number): SysResult<null>;
+  /** Reports `signalled` whenever the eventfd is written. The eventfd stays the caller's. */
+  watchEventfd(fd: number, id: number): SysResult<null>;
+  /** Ends a watch or closes a listener or channel. No event of id comes afterwards. Unknown id: nothing happens. */
+  remove(id: number): null;
+  /** Sends the first count staged rows, one sendmsg each with MSG_DONTWAIT | MSG_NOSIGNAL; writes each row's errno. */
+  flush(count: number): null;
+  /** Keeps (true) or does not keep (false) the process alive. */
+  ref(alive: boolean): null;
+  /** Closes everything it owns. */
+  close(): null;
+}
+
+/** What arrives on the client's side of a channel in one recvmsg. */
+export interface ReceivedFrame {
+  /** Empty at end of file. */
+  readonly frame: Uint8Array;
+  /** In order of the message; empty when truncated. The receiver owns them. */
+  readonly descriptors: readonly number[];
+  /** MSG_CTRUNC: not all descriptors fitted (buffer, or RLIMIT_NOFILE). Those that had arrived are closed already. */
+  readonly truncated: boolean;
+}
+
+export interface Native {
+  readonly BlockingQueue: new (name: string) => BlockingQueue;
+  readonly Poller: new (onBatch: (count: number) => void) => Poller;
+
+  /**
+   * Maps a region. fd stays the caller's. fdOffset: where the region starts in fd; areas as the driver gave them, in region
+   * offsets. write false maps PROT_READ only. Runs mmap on a thread (mapping may reset or wake the device).
+   */
+  mapRegion(
+    fd: number,
+    fdOffset: bigint,
+    size: bigint,
+    areas: readonly VfioArea[],
+    write: boolean,
+    subject: string,
+  ): Promise<SysResult<Mapping>>;
+
+  /**
+   * Makes a listening UNIX socket at directory/name, CLOEXEC and non-blocking. The directory is opened O_NOFOLLOW and must belong to
+   * root or this user and be writable by nobody else (sticky does not help): else EPERM with code UNSAFE_DIRECTORY. What is already at
+   * name: nothing: fine; our own socket that nobody listens on (ECONNREFUSED): replaced; a live socket: EADDRINUSE; a
+   * symlink: code IS_SYMLINK; anything else or another owner's: code FOREIGN_FILE. Never removes what is not ours. The mode is never
+   * wider than `mode` at any instant. gid -1 keeps the group. value: [descriptor, inode of the socket file].
+   */
+  listenUnix(
+    type: "stream" | "seqpacket",
+    directory: string,
+    name: string,
+    mode: number,
+    gid: number,
+    backlog: number,
+  ): SysResult<readonly [number, bigint]>;
+  /** Removes directory/name when it is a socket with this inode, else leaves it. */
+  unlinkSocket(directory: string, name: string, inode: bigint): SysResult<null>;
+  /** Connects a CLOEXEC SOCK_SEQPACKET socket, non-blocking. */
+  connectSeqpacket(path: string): SysResult<number>;
+  /** SO_PEERCRED and SO_PEERPIDFD of a connected UNIX socket; refuses other domains (code NOT_UNIX). */
+  peerCredentials(fd: number): SysResult<PeerCredentials>;
+  /** poll(2) with timeout 0 on a pidfd: false once the process has exited. */
+  isAlive(pidfd: number): boolean;
+  /** pidfd_open(2). */
+  pidfdOpen(pid: number): SysResult<number>;
+  /** Inode of a pidfd when the kernel has pidfs (6.9 and later: unique for the machine's life), else null. */
+  pidfdInode(pidfd: number): bigint | null;
+
+  /** One sendmsg on a connected SEQPACKET socket with descriptors (may be empty). EAGAIN is an error value. */
+  sendFrame(fd: number, frame: Uint8Array, descriptors: readonly number[]): SysResult<null>;
+  /**
+   * One recvmsg with MSG_CMSG_CLOEXEC, at most maxFrame bytes and maxDescriptors descriptors, control buffer of exactly that size. A frame
+   * longer than maxFrame (MSG_TRUNC) is code BAD_ANSWER, its descriptors closed. Nothing there yet: EAGAIN.
+   */
+  receiveFrame(fd: number, maxFrame: number, maxDescriptors: number): SysResult<ReceivedFrame>;
+  /** Calls back once when fd becomes readable or hangs up (uv_poll); the returned function cancels. Does not own fd. */
+  onReadable(fd: number, callback: () => void): () => void;
+
+  /** memfd_create with MFD_CLOEXEC | MFD_ALLOW_SEALING, then ftruncate: sparse, nothing allocated. */
+  memfdCreate(name: string, size: bigint): SysResult<number>;
+  /** A second open file of the same memfd (open of /proc/self/fd/N): what is handed out is never what we use. */
+  reopen(fd: number, access: "read" | "readwrite"): SysResult<number>;
+  /** True when any open file or mapping of the memfd other than fd's own exists (F_SETLEASE F_WRLCK, then F_UNLCK; falls back to F_SEAL_WRITE semantics when leases are refused). */
+  memfdShared(fd: number): SysResult<boolean>;
+  /** eventfd2(0, EFD_CLOEXEC | EFD_NONBLOCK). */
+  eventfdCreate(): SysResult<number>;
+  /** close(2) of what never blocks: sockets, pidfds, memfds, eventfds. VFIO descriptors go through a BlockingQueue. */
+  closeDescriptor(fd: number): SysResult<null>;
+  /** dup3-like F_DUPFD_CLOEXEC. */
+  duplicate(fd: number): SysResult<number>;
+  /** Clears FD_CLOEXEC so that a child inherits fd (spawn). */
+  inherit(fd: number): SysResult<null>;
+  /** Soft and hard RLIMIT_NOFILE. */
+  nofileLimit(): SysResult<readonly [bigint, bigint]>;
+}
+
+const require = createRequire(import.meta.url);
+const addonPath = fileURLToPath(new URL("../../native/build/Release/aperture.node", import.meta.url));
+
+function load(): Native {
+  if (!existsSync(addonPath)) {
+    throw new Error(`the native helper is not built (${addonPath} is missing): run "npm run build", which needs python3, make and g++`);
+  }
+  return require(addonPath) as Native;
+}
+
+export const native: Native = load();
