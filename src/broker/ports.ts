@@ -38,9 +38,15 @@ export type OpenRequest =
   | { readonly kind: "DEVICE"; readonly addresses: readonly Address[] }
   | { readonly kind: "REGION"; readonly address: Address; readonly regions: readonly number[]; readonly allowDeviceScope: boolean };
 
-/** The device is ours again: nobody else has a descriptor or a mapping. Held until close(), so that nobody can slip in before the reset. */
+/** A device with what is known of it. */
+export interface KnownDevice {
+  readonly facts: DeviceFacts;
+  readonly probe: DeviceProbe;
+}
+
+/** The devices are ours again: nobody else has a descriptor or a mapping. Held until close(), so that nobody can slip in before the reset. */
 export interface Proof {
-  /** VFIO_DEVICE_RESET, its result checked. UNSUPPORTED: the device has no reset. */
+  /** VFIO_DEVICE_RESET of each device of the set, its result checked. UNSUPPORTED: at least one has no reset (the others were reset). */
   reset(): Promise<{ readonly result: "DONE" | "UNSUPPORTED" } | { readonly result: "FAILED"; readonly detail: string }>;
   close(): Promise<void>;
 }
@@ -77,12 +83,12 @@ export interface Host {
    * Opens fresh descriptors for a lease: all or nothing. The devices' facts and probes are those the broker last saw. Refusals as probe, and
    * REGION_SCOPE_UNAVAILABLE, REGION_NOT_FOUND, DESCRIPTOR_LIMIT.
    */
-  open(
-    request: OpenRequest,
-    devices: readonly { readonly facts: DeviceFacts; readonly probe: DeviceProbe }[],
-  ): Promise<Outcome<OpenedLease>>;
-  /** Asks the kernel whether a device is free of all other holders, and takes it for the time of the reset. */
-  prove(facts: DeviceFacts, probe: DeviceProbe): Promise<ProofOutcome>;
+  open(request: OpenRequest, devices: readonly KnownDevice[]): Promise<Outcome<OpenedLease>>;
+  /**
+   * Asks the kernel whether the devices are free of all other holders, and takes them for the time of the reset. They are the leased devices of one atomic
+   * set (one IOMMU group): on legacy kernels the group opens only once, so they are proven together.
+   */
+  prove(devices: readonly KnownDevice[]): Promise<ProofOutcome>;
   /** Closes what the host itself holds (nothing that belongs to a lease). */
   close(): Promise<void>;
 }
@@ -96,6 +102,8 @@ export interface Peer {
   readonly gid: number;
   /** False once the process has exited (pidfd). */
   isAlive(): boolean;
+  /** Keeps its exit watched (Leases.processExited) although all its connections may close; the returned function ends that, once. */
+  watch(): () => void;
 }
 
 /** One offer that waits for its acknowledgement. */
@@ -112,14 +120,22 @@ export type HandoverResult =
   | { readonly result: "SHORT"; readonly count: number }
   | { readonly result: "NOT_ACKNOWLEDGED"; readonly detail: string };
 
+/** The right to send one offer on a channel: a channel carries at most one that is not acknowledged. */
+export interface HandoverSlot {
+  /**
+   * Sends the offer now. On success `done` settles exactly once: acknowledged, short, or not in time; the slot is free again then. Refusals:
+   * HANDOVER_FAILED (the channel is gone or full), DESCRIPTOR_LIMIT (too many for one message, too many in flight, or ETOOMANYREFS). A refused offer sent nothing.
+   */
+  offer(offer: Offer): Outcome<{ readonly ackDeadline: number; readonly done: Promise<HandoverResult> }>;
+  /** Gives the slot back unused. */
+  cancel(): void;
+}
+
 /** Where a lease's descriptors go: one attached channel of one process. */
 export interface HandoverChannel {
   readonly id: bigint;
-  /**
-   * Sends the offer now. On success `done` settles exactly once: acknowledged, short, or not in time. Refusals: HANDOVER_PENDING, HANDOVER_FAILED,
-   * DESCRIPTOR_LIMIT (too many for one message, or ETOOMANYREFS).
-   */
-  offer(offer: Offer): Outcome<{ readonly ackDeadline: number; readonly done: Promise<HandoverResult> }>;
+  /** Refusal HANDOVER_PENDING while another offer is being made or waits for its acknowledgement. */
+  reserve(): Outcome<HandoverSlot>;
   /** Tells the client that a lease ended without its own Release. Best effort. */
   ended(leaseId: string, cause: EndCause): void;
 }
@@ -127,18 +143,9 @@ export interface HandoverChannel {
 export interface Handover {
   /** The channel that a process attached: the one named, or (0n) the latest. null: none. */
   channelOf(peer: Peer, channel: bigint): HandoverChannel | null;
-  /** Latest channel of a process by its number. */
-  channelOfProcess(processId: number): HandoverChannel | null;
 }
 
-export type EndCause =
-  | "RELEASED"
-  | "HOLDER_DIED"
-  | "NOT_ACKNOWLEDGED"
-  | "SHORT_HANDOVER"
-  | "HANDOVER_FAILED"
-  | "DEVICE_REMOVED"
-  | "SHUTDOWN";
+export type EndCause = "RELEASED" | "HOLDER_DIED" | "NOT_ACKNOWLEDGED" | "SHORT_HANDOVER" | "HANDOVER_FAILED" | "DEVICE_REMOVED";
 
 /** Time, in milliseconds since the epoch, and timers that tests can turn by hand. */
 export interface Clock {

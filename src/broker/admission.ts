@@ -1,0 +1,91 @@
+// Whether a request may become a lease: existence, policy, eligibility, tenant, quota, in this order, without an await and without a side effect.
+
+import type { Book } from "./book.js";
+import type { Address, Region } from "./device.js";
+import type { Inventory } from "./inventory.js";
+import type { AcquireRequest, Lease } from "./lease.js";
+import { decide, type PolicyRule } from "./policy.js";
+import type { KnownDevice, Peer } from "./ports.js";
+import { granted, type Outcome, refuse } from "./refusal.js";
+import type { TenantMemory } from "./tenant.js";
+
+export interface Admission {
+  readonly devices: readonly { readonly known: KnownDevice; readonly regions: readonly Region[] }[];
+  /** Atomic sets to lock, each with the requested devices in it. */
+  readonly sets: readonly { readonly members: readonly Address[]; readonly leased: readonly KnownDevice[] }[];
+  readonly allowDeviceScope: boolean;
+}
+
+export interface AdmissionContext {
+  readonly inventory: Inventory;
+  readonly book: Book;
+  readonly tenants: TenantMemory;
+  readonly rules: readonly PolicyRule[];
+  readonly active: Iterable<Lease>;
+  readonly leasesPerUid: number;
+}
+
+export function admit(context: AdmissionContext, peer: Peer, request: AcquireRequest): Outcome<Admission> {
+  const devices: { known: KnownDevice; regions: readonly Region[] }[] = [];
+  let allowDeviceScope = true;
+  let quota = context.leasesPerUid;
+  for (const { address, regions: indexes } of request.devices) {
+    const view = context.inventory.get(address);
+    if (view === null) return refuse("DEVICE_NOT_FOUND", `there is no device ${address} on this host`, { address });
+    const rule = decide(context.rules, peer, view.facts, request.kind);
+    if (rule.refusal) return rule;
+    allowDeviceScope &&= rule.value.allowDeviceScope;
+    quota = Math.min(quota, rule.value.maxLeases ?? quota);
+    const [reason] = view.ineligibleReasons;
+    if (reason) return refuse(reason.reason, reason.message, { address });
+    const known = context.inventory.known(address);
+    if (known === null) return refuse("DEVICE_NOT_PROBED", `${address} has not been read yet`, { address });
+    const tenant = context.tenants.check(address, peer, rule.value.allowUnreset);
+    if (tenant.refusal) return tenant;
+    const regions = select(known, indexes);
+    if (regions.refusal) return regions;
+    devices.push({ known, regions: regions.value });
+  }
+  let held = 0;
+  for (const lease of context.active) if (lease.peer.uid === peer.uid) held += 1;
+  if (held >= quota) {
+    return refuse("LEASE_QUOTA", `uid ${peer.uid} has ${held} leases, and ${quota} is the most it may hold at once`, {
+      limit: String(quota),
+    });
+  }
+  const sets = atomicSets(context, devices);
+  return sets.refusal ? sets : granted({ devices, sets: sets.value, allowDeviceScope });
+}
+
+function select({ facts, probe }: KnownDevice, indexes: readonly number[]): Outcome<readonly Region[]> {
+  if (indexes.length === 0) return granted(probe.regions);
+  const chosen: Region[] = [];
+  for (const index of [...indexes].sort((a, b) => a - b)) {
+    const region = probe.regions.find((candidate) => candidate.index === index);
+    if (!region)
+      return refuse("REGION_NOT_FOUND", `${facts.address} has no region ${index}`, { address: facts.address, region: String(index) });
+    chosen.push(region);
+  }
+  return granted(chosen);
+}
+
+function atomicSets(context: AdmissionContext, devices: Admission["devices"]): Outcome<Admission["sets"]> {
+  const sets: { members: readonly Address[]; leased: KnownDevice[] }[] = [];
+  for (const { known } of devices) {
+    const { address } = known.facts;
+    const there = sets.find((set) => set.members.includes(address));
+    if (there) {
+      there.leased.push(known);
+      continue;
+    }
+    const members = context.book.atomicSet(known.facts);
+    for (const member of members) {
+      const claim = context.book.claimOf(member);
+      if (!claim) continue;
+      const what = member === address ? address : `${address} (through ${member}, which is in its IOMMU group)`;
+      return refuse("DEVICE_BUSY", `${what} is ${claim.state.toLowerCase()}`, { address, member, state: claim.state });
+    }
+    sets.push({ members, leased: [known] });
+  }
+  return granted(sets);
+}

@@ -1,0 +1,74 @@
+// Which device is locked by which claim, and the one place where a claim changes state: every change goes through the table, is shown in the inventory and
+// is told to the observer.
+
+import type { Address, DeviceFacts } from "./device.js";
+import type { Inventory } from "./inventory.js";
+import type { Claim } from "./lease.js";
+import { type LeaseEffect, type LeaseEvent, transition } from "./lease-table.js";
+import type { Observer } from "./ports.js";
+
+export class Book {
+  readonly #inventory: Inventory;
+  readonly #observer: Observer;
+  readonly #claims = new Map<Address, Claim>();
+
+  constructor(inventory: Inventory, observer: Observer) {
+    this.#inventory = inventory;
+    this.#observer = observer;
+  }
+
+  claimOf(address: Address): Claim | null {
+    return this.#claims.get(address) ?? null;
+  }
+
+  claims(): ReadonlySet<Claim> {
+    return new Set(this.#claims.values());
+  }
+
+  /**
+   * The devices that can only be taken together with this one: its IOMMU group, because the kernel gives a group to one IOMMU context at a time. Devices the
+   * inventory does not list (bridges) cannot be leased and need no lock.
+   */
+  atomicSet(facts: DeviceFacts): readonly Address[] {
+    const members = facts.iommuGroup?.members.map((member) => member.address) ?? [];
+    const listed = members.filter((address) => this.#inventory.get(address) !== null);
+    return listed.includes(facts.address) ? listed : [facts.address, ...listed];
+  }
+
+  lock(claim: Claim): void {
+    for (const address of claim.members) {
+      const other = this.#claims.get(address);
+      if (other) throw new Error(`${address} is locked by lease ${other.leaseId} already`);
+    }
+    for (const address of claim.members) this.#claims.set(address, claim);
+  }
+
+  /** A device has appeared: when its IOMMU group is locked, it is locked with it. */
+  adopt(facts: DeviceFacts): void {
+    const [locked] = this.atomicSet(facts).flatMap((address) => this.#claims.get(address) ?? []);
+    if (!locked) return;
+    if (!locked.members.includes(facts.address)) locked.members = [...locked.members, facts.address];
+    this.#claims.set(facts.address, locked);
+    this.#inventory.setState(facts.address, locked.state, locked.detail);
+  }
+
+  /** Applies an event. The effects to carry out, or null when the event is late and changes nothing. UNLOCK is carried out here. */
+  step(claim: Claim, event: LeaseEvent, detail = ""): readonly LeaseEffect[] | null {
+    const row = transition(claim.state, event);
+    if (row === null) return null;
+    const from = claim.state;
+    claim.state = row.next;
+    claim.detail = detail;
+    if (row.effects.includes("UNLOCK")) {
+      claim.cancelRetry?.();
+      claim.cancelRetry = null;
+      claim.unwatch();
+      for (const address of claim.members) this.#claims.delete(address);
+    }
+    // Of a set that is gone, members that are still listed are free: the inventory drops the others by itself.
+    const shown = row.next === "REMOVED" ? "FREE" : row.next;
+    for (const address of claim.members) this.#inventory.setState(address, shown, detail);
+    if (from !== row.next) this.#observer.leaseStateChanged(claim.leaseId, from, row.next, event);
+    return row.effects;
+  }
+}

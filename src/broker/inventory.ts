@@ -1,0 +1,236 @@
+// The devices of this host as the broker knows them: facts from the last scan, the probe of each VFIO device, its state in the book. One revision
+// counter orders all changes; watchers are told of each.
+
+import type { Address, DeviceFacts, DeviceProbe, Region } from "./device.js";
+import { type IneligibleReason, ineligibleReasons } from "./eligibility.js";
+import type { LeaseState } from "./lease-table.js";
+import type { Clock, Host, KnownDevice, Observer } from "./ports.js";
+import type { Refusal } from "./refusal.js";
+
+/** One device, as shown to clients. Immutable: a change makes a new one. */
+export interface DeviceView {
+  readonly facts: DeviceFacts;
+  readonly probe: DeviceProbe | null;
+  readonly state: LeaseState;
+  readonly stateDetail: string;
+  readonly ineligibleReasons: readonly IneligibleReason[];
+  readonly generation: bigint;
+}
+
+export interface InventoryChange {
+  readonly kind: "CHANGED" | "REMOVED";
+  readonly view: DeviceView;
+  readonly revision: bigint;
+}
+
+interface Entry {
+  facts: DeviceFacts;
+  probe: DeviceProbe | null;
+  probeRefusal: Refusal | null;
+  /** A probe is running: the device must not be leased, and not be probed twice. */
+  probing: boolean;
+  state: LeaseState;
+  stateDetail: string;
+  view: DeviceView;
+}
+
+export class Inventory {
+  readonly #host: Host;
+  readonly #clock: Clock;
+  readonly #observer: Observer;
+  readonly #entries = new Map<Address, Entry>();
+  readonly #listeners = new Set<(change: InventoryChange) => void>();
+  #revision = 0n;
+  /** Ordered views; made anew after a change, only when somebody asks. */
+  #ordered: readonly DeviceView[] | null = null;
+  #refreshing: Promise<void> | null = null;
+  /** A refresh was asked for while one ran: what it saw may be older than the wish. */
+  #again = false;
+  /** Running probes by IOMMU group. A probe can take 30 s and more (a device that is not ready): nothing but settled() waits for it. */
+  readonly #probing = new Map<number, Promise<void>>();
+
+  constructor(host: Host, clock: Clock, observer: Observer) {
+    this.#host = host;
+    this.#clock = clock;
+    this.#observer = observer;
+  }
+
+  get revision(): bigint {
+    return this.#revision;
+  }
+
+  get(address: Address): DeviceView | null {
+    return this.#entries.get(address)?.view ?? null;
+  }
+
+  /** All devices, ordered by address. */
+  list(): readonly DeviceView[] {
+    this.#ordered ??= [...this.#entries.values()].map((entry) => entry.view).sort((a, b) => compare(a.facts.address, b.facts.address));
+    return this.#ordered;
+  }
+
+  /** Calls back on every change from now on; the returned function ends it. */
+  subscribe(listener: (change: InventoryChange) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** The device with its probe, for a lease; null when it is unknown or not probed. */
+  known(address: Address): KnownDevice | null {
+    const entry = this.#entries.get(address);
+    return entry?.probe ? { facts: entry.facts, probe: entry.probe } : null;
+  }
+
+  regions(address: Address): readonly Region[] {
+    return this.#entries.get(address)?.probe?.regions ?? [];
+  }
+
+  /** Set by the book: the only writer of states. */
+  setState(address: Address, state: LeaseState, detail: string): void {
+    const entry = this.#entries.get(address);
+    if (!entry || (entry.state === state && entry.stateDetail === detail)) return;
+    entry.state = state;
+    entry.stateDetail = detail;
+    this.#changed(entry);
+  }
+
+  /**
+   * Scans the machine and starts to probe what is new or was bound anew. Resolves after the scan; settled() waits for the probes. Calls while one runs share
+   * it, and make it run once more.
+   */
+  refresh(): Promise<void> {
+    if (this.#refreshing) {
+      this.#again = true;
+      return this.#refreshing;
+    }
+    const run = async (): Promise<void> => {
+      do {
+        this.#again = false;
+        await this.#scan();
+        this.#startProbes();
+      } while (this.#again);
+    };
+    this.#refreshing = run().finally(() => {
+      this.#refreshing = null;
+    });
+    return this.#refreshing;
+  }
+
+  async #scan(): Promise<void> {
+    const begin = this.#clock.now();
+    const found = await this.#host.scan();
+    this.#observer.operation("scan", this.#clock.now() - begin, true);
+    const seen = new Set<Address>();
+    for (const facts of found) {
+      seen.add(facts.address);
+      this.#take(facts);
+    }
+    for (const [address, entry] of this.#entries) {
+      if (seen.has(address)) continue;
+      this.#entries.delete(address);
+      entry.state = "REMOVED";
+      entry.stateDetail = "";
+      this.#changed(entry, "REMOVED");
+    }
+  }
+
+  #take(facts: DeviceFacts): void {
+    const entry = this.#entries.get(facts.address);
+    if (!entry) {
+      const base = { facts, probe: null, probeRefusal: null, probing: false, state: "FREE" as const, stateDetail: "" };
+      const fresh: Entry = { ...base, view: { ...base, ineligibleReasons: [], generation: 0n } };
+      this.#entries.set(facts.address, fresh);
+      this.#changed(fresh);
+      return;
+    }
+    if (sameFacts(entry.facts, facts)) return;
+    // Bound anew while leased: what the book says of it stands until its lease ends; the probe is read again when it is free.
+    if (entry.facts.bindKey !== facts.bindKey) entry.probe = null;
+    entry.facts = facts;
+    this.#changed(entry);
+  }
+
+  /** Resolves when no probe is running. */
+  async settled(): Promise<void> {
+    while (this.#probing.size > 0) await Promise.all(this.#probing.values());
+  }
+
+  #startProbes(): void {
+    for (const entry of this.#entries.values()) {
+      const group = entry.facts.iommuGroup?.id ?? -1;
+      if (!wantsProbe(entry) || this.#probing.has(group)) continue;
+      const run = this.#probeGroup(group).finally(() => this.#probing.delete(group));
+      this.#probing.set(group, run);
+    }
+  }
+
+  /** A legacy group opens once, so its devices are probed one after the other; groups are independent. */
+  async #probeGroup(group: number): Promise<void> {
+    const asked = new Set<Entry>();
+    for (;;) {
+      const next = [...this.#entries.values()].find(
+        (entry) => (entry.facts.iommuGroup?.id ?? -1) === group && !asked.has(entry) && wantsProbe(entry),
+      );
+      if (!next) return;
+      asked.add(next);
+      await this.#probe(next);
+    }
+  }
+
+  async #probe(entry: Entry): Promise<void> {
+    entry.probing = true;
+    const { facts } = entry;
+    const begin = this.#clock.now();
+    try {
+      const outcome = await this.#host.probe(facts);
+      this.#observer.operation("probe", this.#clock.now() - begin, outcome.refusal === null);
+      // Bound anew meanwhile: this answer is of another binding.
+      if (entry.facts.bindKey !== facts.bindKey) return;
+      const same = outcome.refusal !== null && outcome.refusal.message === entry.probeRefusal?.message;
+      entry.probe = outcome.value;
+      entry.probeRefusal = outcome.refusal;
+      entry.probing = false;
+      if (!same) this.#changed(entry);
+    } catch (error) {
+      this.#observer.fault(`probe ${facts.address}`, error);
+      entry.probeRefusal = {
+        reason: "HOST_OPERATION_FAILED",
+        message: `${facts.address} could not be read (see the daemon's log)`,
+        metadata: {},
+      };
+      this.#changed(entry);
+    } finally {
+      entry.probing = false;
+    }
+  }
+
+  #changed(entry: Entry, kind: InventoryChange["kind"] = "CHANGED"): void {
+    this.#revision += 1n;
+    this.#ordered = null;
+    entry.view = {
+      facts: entry.facts,
+      probe: entry.probe,
+      state: entry.state,
+      stateDetail: entry.stateDetail,
+      ineligibleReasons: ineligibleReasons(entry),
+      generation: entry.view.generation + 1n,
+    };
+    const change: InventoryChange = { kind, view: entry.view, revision: this.#revision };
+    for (const listener of this.#listeners) listener(change);
+  }
+}
+
+/** A device in use elsewhere or not ready is asked again at every refresh: nobody tells us when that ends. */
+function wantsProbe(entry: Entry): boolean {
+  if (entry.probing || entry.state !== "FREE") return false;
+  if (!entry.facts.vfioBound || entry.facts.iommuGroup?.viable !== true) return false;
+  return entry.probe === null || entry.probe.notReady !== null;
+}
+
+function compare(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}
+
+function sameFacts(a: DeviceFacts, b: DeviceFacts): boolean {
+  return JSON.stringify(a) === JSON.stringify(b);
+}

@@ -1,0 +1,151 @@
+// What happens to devices when their lease is over. Release is proven, not assumed: a mapping outlives every descriptor (measured), so after the broker has closed
+// its own copies it asks the kernel by taking the devices itself. Only then are they reset, and only a checked reset, or the tenant rule, makes them free.
+
+import type { Book } from "./book.js";
+import type { Inventory } from "./inventory.js";
+import type { Claim } from "./lease.js";
+import type { Clock, Host, KnownDevice, Observer, Proof } from "./ports.js";
+import type { TenantMemory } from "./tenant.js";
+
+export interface RetryLimits {
+  /** First wait before a quarantined set is tried again, milliseconds; doubled each time. */
+  readonly retryMinMs: number;
+  readonly retryMaxMs: number;
+}
+
+export class Reclaimer {
+  readonly #host: Host;
+  readonly #inventory: Inventory;
+  readonly #book: Book;
+  readonly #tenants: TenantMemory;
+  readonly #clock: Clock;
+  readonly #observer: Observer;
+  readonly #limits: RetryLimits;
+
+  constructor(deps: {
+    host: Host;
+    inventory: Inventory;
+    book: Book;
+    tenants: TenantMemory;
+    clock: Clock;
+    observer: Observer;
+    limits: RetryLimits;
+  }) {
+    this.#host = deps.host;
+    this.#inventory = deps.inventory;
+    this.#book = deps.book;
+    this.#tenants = deps.tenants;
+    this.#clock = deps.clock;
+    this.#observer = deps.observer;
+    this.#limits = deps.limits;
+  }
+
+  /** Takes a claim from RELEASING to FREE, QUARANTINED or REMOVED. Never throws. */
+  async run(claim: Claim): Promise<void> {
+    try {
+      await this.#prove(claim);
+    } catch (error) {
+      this.#observer.fault(`reclaim of lease ${claim.leaseId}`, error);
+      const event = claim.state === "RESETTING" ? "RESET_FAILED" : "NOT_PROVEN";
+      this.#quarantine(claim, event, "an internal fault (see the daemon's log)");
+    }
+  }
+
+  /** Tries every quarantined claim again, now: a process has exited. */
+  retryAll(): void {
+    for (const claim of this.#book.claims()) if (claim.state === "QUARANTINED") this.#retry(claim);
+  }
+
+  async #prove(claim: Claim): Promise<void> {
+    const devices = this.#current(claim);
+    if (devices.length === 0) {
+      this.#book.step(claim, "REMOVED");
+      return;
+    }
+    // The driver was unbound meanwhile: unbinding waits for the last reference, so nobody can hold a descriptor of it any more.
+    if (devices.some((device) => !device.facts.vfioBound)) {
+      this.#book.step(claim, "PROVEN");
+      this.#freed(claim, "UNSUPPORTED");
+      return;
+    }
+    const outcome = await this.#timed(
+      "prove",
+      () => this.#host.prove(devices),
+      (answer) => answer.result === "PROVEN",
+    );
+    switch (outcome.result) {
+      case "PROVEN":
+        return this.#reset(claim, outcome.proof);
+      case "STILL_HELD":
+        return this.#quarantine(claim, "NOT_PROVEN", outcome.detail);
+      case "FAILED":
+        return this.#quarantine(claim, "NOT_PROVEN", `whether it is free could not be asked: ${outcome.detail}`);
+      case "GONE":
+        this.#book.step(claim, "REMOVED");
+    }
+  }
+
+  async #reset(claim: Claim, proof: Proof): Promise<void> {
+    this.#book.step(claim, "PROVEN");
+    try {
+      const outcome = await this.#timed(
+        "reset",
+        () => proof.reset(),
+        (answer) => answer.result !== "FAILED",
+      );
+      if (outcome.result === "FAILED") {
+        await proof.close();
+        return this.#quarantine(claim, "RESET_FAILED", `its reset failed: ${outcome.detail}`);
+      }
+      // Closed before the set is free: until then the next lease would find it taken by us.
+      await proof.close();
+      this.#freed(claim, outcome.result);
+    } catch (error) {
+      await proof.close();
+      throw error;
+    }
+  }
+
+  #freed(claim: Claim, reset: "DONE" | "UNSUPPORTED"): void {
+    for (const { facts } of claim.leased) {
+      if (reset === "DONE") this.#tenants.cleaned(facts.address);
+      else this.#tenants.soiled(facts.address, claim.uid);
+    }
+    const wasQuarantined = claim.retryDelay > 0;
+    this.#book.step(claim, "RESET_OK");
+    if (wasQuarantined) for (const { facts } of claim.leased) this.#observer.deviceRecovered(facts.address);
+  }
+
+  #quarantine(claim: Claim, event: "NOT_PROVEN" | "RESET_FAILED", detail: string): void {
+    if (this.#book.step(claim, event, detail) === null) return;
+    if (claim.retryDelay === 0) for (const { facts } of claim.leased) this.#observer.deviceQuarantined(facts.address, detail);
+    claim.retryDelay = claim.retryDelay === 0 ? this.#limits.retryMinMs : Math.min(claim.retryDelay * 2, this.#limits.retryMaxMs);
+    claim.cancelRetry = this.#clock.after(claim.retryDelay, () => this.#retry(claim));
+  }
+
+  #retry(claim: Claim): void {
+    claim.cancelRetry?.();
+    claim.cancelRetry = null;
+    if (this.#book.step(claim, "RETRY") !== null) void this.run(claim);
+  }
+
+  /** The leased devices that are still in the machine, with what is known of them now, or was when the lease was made. */
+  #current(claim: Claim): readonly KnownDevice[] {
+    return claim.leased.flatMap(({ facts, probe }) => {
+      const view = this.#inventory.get(facts.address);
+      return view === null ? [] : [this.#inventory.known(facts.address) ?? { facts: view.facts, probe }];
+    });
+  }
+
+  async #timed<T>(operation: string, work: () => Promise<T>, good: (answer: T) => boolean): Promise<T> {
+    const begin = this.#clock.now();
+    let ok = false;
+    try {
+      const answer = await work();
+      ok = good(answer);
+      return answer;
+    } finally {
+      this.#observer.operation(operation, this.#clock.now() - begin, ok);
+    }
+  }
+}

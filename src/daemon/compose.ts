@@ -1,0 +1,257 @@
+// The one place that knows everybody: makes the parts, connects them, starts and stops them in order.
+
+import { randomUUID } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { release } from "node:os";
+import { Inventory } from "../broker/inventory.js";
+import { Leases } from "../broker/leases.js";
+import type { Clock, Host, HostCapability } from "../broker/ports.js";
+import { OwnedDescriptor } from "../descriptor.js";
+import { Channels } from "../handover/channels.js";
+import { ConnectionCounter } from "../peer/admission-control.js";
+import { GrpcListener } from "../peer/grpc-listener.js";
+import { Processes } from "../peer/processes.js";
+import type { ListeningSocket } from "../peer/socket-path.js";
+import { PollSet } from "../poll-set.js";
+import type { HostFacts } from "../rpc/host-service.js";
+import { RpcServer } from "../rpc/server.js";
+import { LogEvent } from "../telemetry/events.js";
+import type { Log } from "../telemetry/log.js";
+import { Metrics } from "../telemetry/metrics.js";
+import { TelemetryObserver } from "../telemetry/observer.js";
+import { ScrapeServer } from "../telemetry/scrape.js";
+import type { Config } from "./config.js";
+import { SETTING_NAMES, SETTINGS } from "./settings.js";
+
+export interface DaemonParts {
+  readonly config: Config;
+  readonly log: Log;
+  readonly host: Host;
+  readonly backendReason: string;
+  readonly version: string;
+  readonly sockets: { readonly grpc: ListeningSocket; readonly channel: ListeningSocket };
+  readonly peerCapabilities: readonly HostCapability[];
+}
+
+export interface Daemon {
+  /** Scans, probes, then serves. problem: why it cannot. */
+  start(): Promise<{ readonly metricsAddress: string | null; readonly problem: string | null }>;
+  /** Refuses new leases, lets calls end, closes everything. Leases that are held stay with their holders. */
+  stop(): Promise<void>;
+}
+
+/** Wall clock with fractions, so that the time of an operation shorter than a millisecond is not 0. */
+export const systemClock: Clock = {
+  now: () => performance.timeOrigin + performance.now(),
+  after: (ms, callback) => {
+    const timer = setTimeout(callback, ms).unref();
+    return () => clearTimeout(timer);
+  },
+};
+
+/** Probes that are not over by then go on in the background: one device that is not ready must not keep the daemon from serving the others. */
+const FIRST_PROBES_MS = 5_000;
+
+export function compose(parts: DaemonParts): Daemon {
+  const { config, log, host, sockets } = parts;
+  const { settings } = config;
+  const observer = new TelemetryObserver(log);
+  const pollSet = new PollSet((error) => observer.fault("poll", error));
+  const inventory = new Inventory(host, systemClock, observer);
+  const processes: Processes = new Processes(pollSet, settings.peer_identity === "pid" ? "pid" : "pidfd", (id) => leases.processExited(id));
+  const rejected = (reason: string, pid: number, uid: number): void => {
+    observer.metrics?.rejections.inc({ reason: reason.toLowerCase() });
+    log.write("warn", LogEvent.connectionRejected, { reason, pid, uid }, "connection closed by the daemon");
+  };
+  const channels = new Channels({
+    pollSet,
+    limits: {
+      firstCallMs: settings["limits.first_call_ms"],
+      ackMs: settings["limits.ack_ms"],
+      descriptorsInFlight: settings["limits.descriptors_in_flight"],
+      descriptorsPerMessage: pollSet.maxDescriptors,
+    },
+    now: systemClock.now,
+    onRejected: (reason, peer) => rejected(reason, peer.pid, peer.uid),
+  });
+  const leases = new Leases({
+    ...{ host, inventory, handover: channels, clock: systemClock, newId: randomUUID, observer },
+    limits: {
+      leasesPerUid: settings["limits.leases_per_uid"],
+      endedMs: settings["limits.ended_lease_ms"],
+      endedKept: settings["limits.ended_leases"],
+      retryMinMs: settings["limits.retry_min_ms"],
+      retryMaxMs: settings["limits.retry_max_ms"],
+    },
+    rules: config.policy,
+    operators: [0, process.geteuid?.() ?? 0],
+  });
+
+  const connectionLimits = { connections: settings["limits.connections"], connectionsPerUid: settings["limits.connections_per_uid"] };
+  const listener: GrpcListener = new GrpcListener({
+    ...{ pollSet, processes, limits: { ...connectionLimits, firstCallMs: settings["limits.first_call_ms"] } },
+    inject: (socket) => rpc.inject(socket),
+    onRejected: rejected,
+    onFault: (error) => observer.fault("accept", error),
+  });
+  const rpc = new RpcServer({
+    ...{ inventory, leases, host, facts: hostFacts(parts) },
+    limits: {
+      requestBytes: settings["limits.request_bytes"],
+      streamsPerConnection: settings["limits.streams_per_connection"],
+      watchers: settings["limits.watchers"],
+    },
+    peerOf: (key) => listener.peerOf(key),
+    onCall: (key) => listener.called(key),
+    onHandled: (path, code, milliseconds) => {
+      const [, service = "", method = ""] = path.split("/");
+      observer.metrics?.handled.inc({ grpc_service: service, grpc_method: method, grpc_code: code });
+      observer.metrics?.handling.observe({ grpc_service: service, grpc_method: method }, milliseconds / 1000);
+    },
+    onFault: (where, error) => observer.fault(where, error),
+  });
+
+  const metrics = new Metrics(parts.version, host.backend.toLowerCase(), {
+    devices: () => countBy(inventory),
+    leasable: () => inventory.list().filter((view) => view.state === "FREE" && view.ineligibleReasons.length === 0).length,
+    leases: () => leases.activeCount(),
+    connections: () => listener.connections,
+    channels: () => channels.count,
+  });
+  observer.metrics = metrics;
+  let ready = false;
+  const scrape = new ScrapeServer({ metrics, ready: () => ready, onFault: (where, error) => observer.fault(where, error) });
+
+  const channelCounter = new ConnectionCounter(connectionLimits);
+  const listenForChannels = (): number =>
+    must(
+      pollSet.listen(sockets.channel.fd, {
+        accepted: (accepted) => acceptChannel({ accepted, processes, channels, counter: channelCounter, rejected }),
+        starved: () => rejected("STARVED", 0, 0),
+      }),
+    );
+
+  let rescan: NodeJS.Timeout | null = null;
+  let channelListener: number | null = null;
+  return {
+    start: async () => {
+      const address = settings["metrics.listen"];
+      const scraped = address === "off" ? null : await listenForScrapes(scrape, address);
+      if (scraped?.problem) return { metricsAddress: null, problem: scraped.problem };
+      await inventory.refresh();
+      await within(FIRST_PROBES_MS, inventory.settled());
+      channelListener = listenForChannels();
+      listener.listen(sockets.grpc.fd);
+      rescan = setInterval(() => {
+        inventory.refresh().catch((error: unknown) => observer.fault("rescan", error));
+      }, settings["inventory.rescan_ms"]);
+      rpc.setServing(true);
+      ready = true;
+      return { metricsAddress: scraped?.address ?? null, problem: null };
+    },
+    stop: async () => {
+      ready = false;
+      leases.drain();
+      rpc.setServing(false);
+      if (rescan) clearInterval(rescan);
+      listener.stopListening();
+      if (channelListener !== null) pollSet.remove(channelListener);
+      sockets.grpc.unlink();
+      sockets.channel.unlink();
+      await rpc.shutdown(settings["limits.shutdown_ms"]);
+      listener.destroyAll();
+      channels.close();
+      processes.close();
+      scrape.close();
+      pollSet.close();
+      await host.close();
+    },
+  };
+}
+
+function acceptChannel(context: {
+  readonly accepted: Parameters<Channels["add"]>[0];
+  readonly processes: Processes;
+  readonly channels: Channels;
+  readonly counter: ConnectionCounter;
+  readonly rejected: (reason: string, pid: number, uid: number) => void;
+}): void {
+  const { accepted, processes, channels, counter, rejected } = context;
+  const identified = processes.identify(accepted);
+  if (identified.refusal !== null) {
+    closeSocket(accepted.fd);
+    rejected(identified.refusal, accepted.pid, accepted.uid);
+    return;
+  }
+  const leave = counter.enter(accepted.uid);
+  if (leave === null) {
+    closeSocket(accepted.fd);
+    identified.peer.forget();
+    rejected("CHANNEL_LIMIT", accepted.pid, accepted.uid);
+    return;
+  }
+  channels.add(accepted, identified.peer, leave);
+}
+
+function hostFacts(parts: DaemonParts): HostFacts {
+  const { settings } = parts.config;
+  const limits = SETTING_NAMES.flatMap((name) => {
+    const setting = SETTINGS[name];
+    return setting.type === "number" ? [{ name, value: BigInt(settings[name] as number), unit: setting.unit }] : [];
+  });
+  return {
+    version: parts.version,
+    kernelRelease: release(),
+    backendReason: parts.backendReason,
+    limits: limits.sort((a, b) => (a.name < b.name ? -1 : 1)),
+    instanceId: randomUUID(),
+    startTime: systemClock.now(),
+    channelPath: parts.sockets.channel.path,
+    capabilities: parts.peerCapabilities,
+  };
+}
+
+function countBy(inventory: Inventory): ReadonlyMap<string, number> {
+  const counts = new Map<string, number>();
+  for (const { state } of inventory.list()) counts.set(state.toLowerCase(), (counts.get(state.toLowerCase()) ?? 0) + 1);
+  return counts;
+}
+
+async function listenForScrapes(
+  scrape: ScrapeServer,
+  address: string,
+): Promise<{ readonly address: string | null; readonly problem: string | null }> {
+  const match = /^(.+):(\d{1,5})$/.exec(address);
+  if (!match?.[1] || !match[2]) return { address: null, problem: `metrics.listen: "${address}" is no HOST:PORT; say off for none` };
+  const bound = await scrape.listen(match[1].replace(/^\[(.*)\]$/, "$1"), Number(match[2]));
+  if (bound.problem === null) return { address: bound.address, problem: null };
+  const hint =
+    bound.problem.code === "EADDRINUSE"
+      ? "Another program listens there: choose another with --metrics, or --metrics off"
+      : "Choose another with --metrics";
+  return { address: null, problem: `cannot listen on ${address} for metrics: ${bound.problem.code ?? bound.problem.message}. ${hint}` };
+}
+
+async function within(ms: number, work: Promise<void>): Promise<void> {
+  let timer: NodeJS.Timeout | null = null;
+  const late = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, ms);
+  });
+  await Promise.race([work, late]);
+  if (timer) clearTimeout(timer);
+}
+
+function must(result: ReturnType<PollSet["listen"]>): number {
+  if (result.error) throw new Error(`the channel socket cannot be polled: ${result.error.operation} ${result.error.code}`);
+  return result.value;
+}
+
+function closeSocket(fd: number): void {
+  new OwnedDescriptor(fd, "a refused channel").close();
+}
+
+/** version from package.json: one place. */
+export function packageVersion(): string {
+  const file = new URL("../../../package.json", import.meta.url);
+  return (JSON.parse(readFileSync(file, "utf8")) as { readonly version: string }).version;
+}

@@ -1,0 +1,134 @@
+#!/usr/bin/env node
+// apertured: reads its configuration, makes its sockets, runs until SIGTERM or SIGINT.
+// Exit status: 0 stopped on request, 1 cannot run, 2 wrong usage.
+
+import { mkdirSync, readFileSync } from "node:fs";
+import { dirname } from "node:path";
+import { chooseHost, type HostChoice } from "../host/choose.js";
+import { type ListeningSocket, listenAt } from "../peer/socket-path.js";
+import { LogEvent } from "../telemetry/events.js";
+import { Log, type LogLevel } from "../telemetry/log.js";
+import { compose, packageVersion } from "./compose.js";
+import { type Config, loadConfig, USAGE } from "./config.js";
+import { checkDescriptorLimit, checkPeerIdentity, peerCapabilities } from "./start-checks.js";
+
+class CannotStart extends Error {}
+
+async function main(): Promise<number> {
+  const outcome = loadConfig(process.argv.slice(2), process.env, process.geteuid?.() ?? 0);
+  switch (outcome.kind) {
+    case "help":
+      process.stdout.write(USAGE);
+      return 0;
+    case "version":
+      process.stdout.write(`apertured ${packageVersion()}\n`);
+      return 0;
+    case "problem":
+      for (const problem of outcome.problems) process.stderr.write(`apertured: ${problem}\n`);
+      if (outcome.usage) process.stderr.write("apertured: --help shows the options\n");
+      return outcome.usage ? 2 : 1;
+    case "run":
+      return run(outcome.config);
+  }
+}
+
+async function run(config: Config): Promise<number> {
+  const { settings } = config;
+  const log = new Log(settings["log.level"] as LogLevel);
+  const version = packageVersion();
+  log.write("info", LogEvent.starting, { version, config: config.file ?? "none", pid: process.pid }, "apertured is starting");
+
+  const limit = checkDescriptorLimit(settings);
+  if (limit) throw new CannotStart(limit);
+  const capabilities = peerCapabilities();
+  const identity = checkPeerIdentity(settings, capabilities);
+  if (identity) throw new CannotStart(identity);
+  const chosen = await chooseHost({
+    ...{ host: settings.host as HostChoice, sysRoot: "/sys", devRoot: "/dev" },
+    observer: { fault: (where, error) => log.fault(where, error) },
+  });
+  if (chosen.error) throw new CannotStart(`${chosen.error.what}: ${chosen.error.why}. Next: ${chosen.error.next}`);
+  if (chosen.host.backend === "SIMULATED") {
+    log.write(
+      "warn",
+      LogEvent.simulated,
+      { why: chosen.reason },
+      "SIMULATED HOST: every device is made of memory; nothing here is real hardware",
+    );
+  }
+
+  const grpc = makeSocket(config, "stream", settings.socket);
+  let channel: ListeningSocket;
+  try {
+    channel = makeSocket(config, "seqpacket", `${settings.socket}.channel`);
+  } catch (error) {
+    grpc.unlink();
+    throw error;
+  }
+  const daemon = compose({
+    ...{ config, log, version, host: chosen.host, backendReason: chosen.reason },
+    ...{ sockets: { grpc, channel }, peerCapabilities: capabilities },
+  });
+  const stopped = stopSignal();
+  const started = await daemon.start();
+  if (started.problem) {
+    await daemon.stop();
+    throw new CannotStart(started.problem);
+  }
+  const fields = { socket: settings.socket, backend: chosen.host.backend, why: chosen.reason, metrics: started.metricsAddress ?? "off" };
+  log.write("info", LogEvent.ready, fields, "apertured is ready");
+  const signal = await stopped;
+  log.write("info", LogEvent.stopping, { signal }, "apertured is stopping");
+  await daemon.stop();
+  log.write("info", LogEvent.stopped, {}, "apertured has stopped");
+  return 0;
+}
+
+function makeSocket(config: Config, type: "stream" | "seqpacket", path: string): ListeningSocket {
+  const { settings } = config;
+  if (!/^0?[0-7]{3}$/.test(settings.socket_mode))
+    throw new CannotStart(`socket_mode: "${settings.socket_mode}" is no octal mode such as 0660`);
+  // Only the default folder is made: a path that was named must be right.
+  const directory = dirname(path);
+  if (
+    directory === "/run/aperture" ||
+    /^\/tmp\/aperture-\d+$/.test(directory) ||
+    directory === `${process.env["XDG_RUNTIME_DIR"]}/aperture`
+  ) {
+    mkdirSync(directory, { recursive: true, mode: 0o755 });
+  }
+  const made = listenAt({ path, type, mode: Number.parseInt(settings.socket_mode, 8), gid: groupId(settings.socket_group) });
+  if (made.problem !== null) throw new CannotStart(made.problem);
+  return made.socket;
+}
+
+function groupId(group: string): number {
+  if (group === "") return -1;
+  if (/^\d+$/.test(group)) return Number(group);
+  for (const line of readFileSync("/etc/group", "utf8").split("\n")) {
+    const [name, , id] = line.split(":");
+    if (name === group && id) return Number(id);
+  }
+  throw new CannotStart(`socket_group: there is no group "${group}" in /etc/group`);
+}
+
+function stopSignal(): Promise<string> {
+  return new Promise((resolve) => {
+    for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => resolve(signal));
+  });
+}
+
+// A fault that nobody caught leaves the book in an unknown state: say so and end. What clients hold stays theirs.
+process.on("uncaughtException", (error) => {
+  new Log("error").fault("uncaught exception", error);
+  process.exit(1);
+});
+
+main().then(
+  (status) => process.exit(status),
+  (error: unknown) => {
+    if (error instanceof CannotStart) process.stderr.write(`apertured: ${error.message}\n`);
+    else new Log("error").fault("start", error);
+    process.exit(1);
+  },
+);

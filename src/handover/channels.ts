@@ -1,0 +1,241 @@
+// The descriptor channels: who has attached one, and what is under way on each. Two facts of the kernel shape it:
+//   * descriptors that nobody has received yet are charged to the sender's user over all its sockets (ETOOMANYREFS beyond RLIMIT_NOFILE), so one client that never reads could
+//     stop every hand-over: one unacknowledged offer a channel, and a bound over all channels;
+//   * the sender of a frame is not always the process that connected (a socket can be inherited or passed on), so each frame is checked.
+
+import type { EndCause, Handover, HandoverChannel, HandoverResult, HandoverSlot, Offer, Peer } from "../broker/ports.js";
+import { granted, type Outcome, type Reason, refuse } from "../broker/refusal.js";
+import type { Accepted, PollSet } from "../poll-set.js";
+import { decodeClientFrame, encodeAttached, encodeEnded, encodeGoodbye, encodeOffer } from "./frames.js";
+
+export interface ChannelLimits {
+  /** Milliseconds from accept to ATTACH. */
+  readonly firstCallMs: number;
+  /** Milliseconds from OFFER to ACK. */
+  readonly ackMs: number;
+  /** Descriptors sent and not acknowledged, over all channels. */
+  readonly descriptorsInFlight: number;
+  /** Descriptors in one message; at most the Poller's. */
+  readonly descriptorsPerMessage: number;
+}
+
+/** A peer as the listener identified it; forget() when its channel is closed. */
+export interface ChannelPeer extends Peer {
+  pidfd(): number;
+  forget(): void;
+}
+
+export interface ChannelsDeps {
+  readonly pollSet: PollSet;
+  readonly limits: ChannelLimits;
+  /** Wall clock, milliseconds. */
+  readonly now: () => number;
+  /** A channel was closed by the daemon, and why. */
+  readonly onRejected: (reason: Reason, peer: Peer) => void;
+}
+
+const ETOOMANYREFS = 109;
+
+export class Channels implements Handover {
+  readonly #deps: ChannelsDeps;
+  readonly #byId = new Map<bigint, Channel>();
+  /** Attached channels of a process, oldest first. */
+  readonly #byProcess = new Map<number, Channel[]>();
+  #nextId = 1n;
+  #inFlight = 0;
+
+  constructor(deps: ChannelsDeps) {
+    this.#deps = deps;
+  }
+
+  get count(): number {
+    return this.#byId.size;
+  }
+
+  /** Takes a connection whose peer is identified. `leave` is called when the channel is over. */
+  add(accepted: Accepted, peer: ChannelPeer, leave: () => void): void {
+    const channel = new Channel(this.#nextId, peer, this.#deps, {
+      attached: () => this.#byProcess.set(peer.processId, [...(this.#byProcess.get(peer.processId) ?? []), channel]),
+      closed: () => {
+        this.#byId.delete(channel.id);
+        const rest = (this.#byProcess.get(peer.processId) ?? []).filter((other) => other !== channel);
+        if (rest.length > 0) this.#byProcess.set(peer.processId, rest);
+        else this.#byProcess.delete(peer.processId);
+        leave();
+        peer.forget();
+      },
+      flying: (change) => {
+        this.#inFlight += change;
+      },
+      room: () => this.#deps.limits.descriptorsInFlight - this.#inFlight,
+    });
+    this.#nextId += 1n;
+    this.#byId.set(channel.id, channel);
+    channel.start({ ...accepted, pidfd: peer.pidfd() });
+  }
+
+  channelOf(peer: Peer, wanted: bigint): HandoverChannel | null {
+    const own = this.#byProcess.get(peer.processId) ?? [];
+    // A process that changed its user between two connections is two users to us.
+    const mine = own.filter((channel) => channel.peer.uid === peer.uid);
+    return (wanted === 0n ? mine.at(-1) : mine.find((channel) => channel.id === wanted)) ?? null;
+  }
+
+  /** Closes every channel. */
+  close(): void {
+    for (const channel of this.#byId.values()) channel.close("DRAINING");
+  }
+}
+
+interface ChannelHooks {
+  attached(): void;
+  closed(): void;
+  /** Descriptors in flight have grown or shrunk. */
+  flying(change: number): void;
+  room(): number;
+}
+
+interface PendingOffer {
+  readonly leaseId: string;
+  readonly count: number;
+  readonly timer: NodeJS.Timeout;
+  readonly settle: (result: HandoverResult) => void;
+}
+
+class Channel implements HandoverChannel {
+  readonly id: bigint;
+  readonly peer: ChannelPeer;
+  readonly #deps: ChannelsDeps;
+  readonly #hooks: ChannelHooks;
+  #pollId: number | null = null;
+  #attachTimer: NodeJS.Timeout | null = null;
+  #attached = false;
+  #reserved = false;
+  #pending: PendingOffer | null = null;
+  #closed = false;
+
+  constructor(id: bigint, peer: ChannelPeer, deps: ChannelsDeps, hooks: ChannelHooks) {
+    this.id = id;
+    this.peer = peer;
+    this.#deps = deps;
+    this.#hooks = hooks;
+  }
+
+  start(connection: Accepted): void {
+    const added = this.#deps.pollSet.channel(connection, {
+      frame: (bytes, fromPeer) => this.#frame(bytes, fromPeer),
+      gone: (reason) => {
+        if (reason === "violation") this.#deps.onRejected("PROTOCOL_VIOLATION", this.peer);
+        this.#pollId = null;
+        this.#over("the channel was closed");
+      },
+    });
+    if (added.error) {
+      this.#over(`${added.error.operation}: ${added.error.code}`);
+      return;
+    }
+    this.#pollId = added.value;
+    this.#attachTimer = setTimeout(() => this.close("ATTACH_TIMEOUT"), this.#deps.limits.firstCallMs);
+  }
+
+  reserve(): Outcome<HandoverSlot> {
+    if (this.#closed) return refuse("NO_DESCRIPTOR_CHANNEL", `channel ${this.id} is closed`);
+    if (this.#reserved) return refuse("HANDOVER_PENDING", `channel ${this.id} has an offer that is not acknowledged yet`);
+    this.#reserved = true;
+    return granted({ offer: (offer) => this.#offer(offer), cancel: () => this.#free() });
+  }
+
+  ended(leaseId: string, cause: EndCause): void {
+    // Never while an offer is unread: a client that reads one frame an acknowledgement would take this for the next offer's.
+    this.#send(encodeEnded(leaseId, cause), []);
+  }
+
+  close(reason: Reason): void {
+    if (this.#closed) return;
+    this.#deps.onRejected(reason, this.peer);
+    this.#send(encodeGoodbye(reason), []);
+    this.#over(`the daemon closed the channel: ${reason}`);
+  }
+
+  #free(): void {
+    if (this.#pending === null) this.#reserved = false;
+  }
+
+  #offer(offer: Offer): Outcome<{ readonly ackDeadline: number; readonly done: Promise<HandoverResult> }> {
+    const { descriptors } = offer.opened;
+    const count = descriptors.length;
+    if (this.#closed) return refuse("HANDOVER_FAILED", `channel ${this.id} was closed while the devices were being opened`);
+    if (count > this.#deps.limits.descriptorsPerMessage) {
+      return refuse(
+        "DESCRIPTOR_LIMIT",
+        `the lease has ${count} descriptors, and one message takes ${this.#deps.limits.descriptorsPerMessage}`,
+      );
+    }
+    if (count > this.#hooks.room())
+      return refuse("DESCRIPTOR_LIMIT", "too many descriptors of other clients wait for their acknowledgement");
+    const infos = descriptors.map((descriptor) => descriptor.info);
+    const bytes = encodeOffer(offer.leaseId, offer.kind, offer.backend, infos);
+    const errno = this.#send(
+      bytes,
+      descriptors.map((descriptor) => descriptor.borrow()),
+    );
+    if (errno === ETOOMANYREFS)
+      return refuse("DESCRIPTOR_LIMIT", "the kernel has too many descriptors of this daemon in flight (ETOOMANYREFS)");
+    if (errno !== 0)
+      return refuse("HANDOVER_FAILED", `the offer could not be sent on channel ${this.id} (errno ${errno})`, { errno: String(errno) });
+    this.#hooks.flying(count);
+    const { ackMs } = this.#deps.limits;
+    const done = new Promise<HandoverResult>((resolve) => {
+      const timer = setTimeout(() => this.close("HANDOVER_FAILED"), ackMs);
+      this.#pending = { leaseId: offer.leaseId, count, timer, settle: resolve };
+    });
+    return granted({ ackDeadline: this.#deps.now() + ackMs, done });
+  }
+
+  #frame(bytes: Uint8Array, fromPeer: boolean): void {
+    if (!fromPeer) {
+      this.close("FOREIGN_SENDER");
+      return;
+    }
+    const frame = decodeClientFrame(bytes);
+    if (frame?.type === "attach" && !this.#attached) {
+      this.#attached = true;
+      if (this.#attachTimer) clearTimeout(this.#attachTimer);
+      this.#hooks.attached();
+      this.#send(encodeAttached(this.id, this.#deps.limits.descriptorsPerMessage, this.#deps.limits.ackMs), []);
+      return;
+    }
+    if (frame?.type === "ack" && this.#pending?.leaseId === frame.leaseId && frame.count <= this.#pending.count) {
+      const { count } = this.#pending;
+      this.#settle(frame.count === count ? { result: "ACKNOWLEDGED" } : { result: "SHORT", count: frame.count });
+      return;
+    }
+    this.close("PROTOCOL_VIOLATION");
+  }
+
+  #settle(result: HandoverResult): void {
+    const pending = this.#pending;
+    if (pending === null) return;
+    this.#pending = null;
+    clearTimeout(pending.timer);
+    this.#hooks.flying(-pending.count);
+    this.#reserved = false;
+    pending.settle(result);
+  }
+
+  #send(bytes: Uint8Array, descriptors: readonly number[]): number {
+    const EPIPE = 32;
+    return this.#pollId === null ? EPIPE : this.#deps.pollSet.send(this.#pollId, bytes, descriptors);
+  }
+
+  #over(detail: string): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    if (this.#attachTimer) clearTimeout(this.#attachTimer);
+    // Closing the socket drops descriptors that were never received: they are no longer charged to us.
+    if (this.#pollId !== null) this.#deps.pollSet.remove(this.#pollId);
+    this.#pollId = null;
+    this.#hooks.closed();
+    this.#settle({ result: "NOT_ACKNOWLEDGED", detail });
+  }
+}

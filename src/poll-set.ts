@@ -1,0 +1,138 @@
+// One Poller for the whole daemon, and who is to be told of which event. Listeners, channels and process watches of different layers share it, so that one wake-up of
+// the event loop serves all of them.
+
+import { type Native, native, PollColumn, PollEvent, type Poller, type SysResult } from "./native.js";
+
+/** A connection with the facts the kernel gave at accept. The receiver owns both descriptors. */
+export interface Accepted {
+  readonly fd: number;
+  readonly pid: number;
+  readonly uid: number;
+  readonly gid: number;
+  /** -1 when the kernel has no SO_PEERPIDFD. */
+  readonly pidfd: number;
+}
+
+export interface ListenHandler {
+  accepted(connection: Accepted): void;
+  /** Want of descriptors or memory: one connection was turned away. */
+  starved(errno: number): void;
+}
+
+export interface ChannelHandler {
+  /** fromPeer: the process that sent it is the one that connected. The bytes are only valid during the call. */
+  frame(bytes: Uint8Array, fromPeer: boolean): void;
+  /** The channel is closed already; nothing follows. */
+  gone(reason: "hangup" | "violation"): void;
+}
+
+type Handler =
+  | { readonly kind: "listener"; readonly to: ListenHandler }
+  | { readonly kind: "channel"; readonly to: ChannelHandler }
+  | { readonly kind: "exit"; readonly to: () => void };
+
+export class PollSet {
+  readonly #poller: Poller;
+  readonly #handlers = new Map<number, Handler>();
+  readonly #onFault: (error: unknown) => void;
+  #nextId = 1;
+
+  /** onFault: a handler threw. The batch goes on: one client's fault must not lose another's events. */
+  constructor(onFault: (error: unknown) => void, implementation: Pick<Native, "Poller"> = native) {
+    this.#onFault = onFault;
+    this.#poller = new implementation.Poller((count) => this.#dispatch(count));
+  }
+
+  get frameBytes(): number {
+    return this.#poller.frameBytes;
+  }
+
+  get maxDescriptors(): number {
+    return this.#poller.maxDescriptors;
+  }
+
+  /** Takes the listening socket. */
+  listen(fd: number, to: ListenHandler): SysResult<number> {
+    return this.#add({ kind: "listener", to }, (id) => this.#poller.addListener(fd, id));
+  }
+
+  /** Takes the connected socket; the pidfd stays the caller's. */
+  channel(connection: Accepted, to: ChannelHandler): SysResult<number> {
+    return this.#add({ kind: "channel", to }, (id) =>
+      this.#poller.addChannel(connection.fd, id, connection.pid, connection.uid, connection.pidfd),
+    );
+  }
+
+  /** Calls back once when the process has exited; the pidfd stays the caller's. */
+  watchExit(pidfd: number, to: () => void): SysResult<number> {
+    return this.#add({ kind: "exit", to }, (id) => this.#poller.watchExit(pidfd, id));
+  }
+
+  /** Closes a listener or channel, or ends a watch. */
+  remove(id: number): void {
+    if (this.#handlers.delete(id)) this.#poller.remove(id);
+  }
+
+  /** Sends one frame with descriptors, of which the sender keeps its copies. 0, or the errno of sendmsg. */
+  send(id: number, frame: Uint8Array, descriptors: readonly number[]): number {
+    const { out, outFrames, outDescriptors } = this.#poller.buffers;
+    outFrames.set(frame, 0);
+    outDescriptors.set(descriptors, 0);
+    out[0] = id;
+    out[1] = frame.byteLength;
+    out[2] = descriptors.length;
+    this.#poller.flush(1);
+    return out[3] ?? 0;
+  }
+
+  close(): void {
+    this.#handlers.clear();
+    this.#poller.close();
+  }
+
+  #add(handler: Handler, register: (id: number) => SysResult<null>): SysResult<number> {
+    const id = this.#nextId;
+    this.#nextId = (this.#nextId % 0x7fffffff) + 1;
+    const result = register(id);
+    if (result.error) return result;
+    this.#handlers.set(id, handler);
+    return { value: id, error: null };
+  }
+
+  #dispatch(count: number): void {
+    for (let row = 0; row < count; row += 1) {
+      try {
+        this.#deliver(row);
+      } catch (error) {
+        this.#onFault(error);
+      }
+    }
+  }
+
+  #deliver(row: number): void {
+    const { rows, frames } = this.#poller.buffers;
+    const column = (name: keyof typeof PollColumn): number => rows[row * PollColumn.width + PollColumn[name]] ?? 0;
+    const id = column("id");
+    const handler = this.#handlers.get(id);
+    if (!handler) return;
+    const kind = column("kind");
+    if (handler.kind === "listener") {
+      if (kind === PollEvent.accepted) {
+        handler.to.accepted({ fd: column("a"), pid: column("b"), uid: column("c") >>> 0, gid: column("d") >>> 0, pidfd: column("e") });
+      } else if (kind === PollEvent.starved) handler.to.starved(column("a"));
+      return;
+    }
+    if (handler.kind === "exit") {
+      this.#handlers.delete(id);
+      handler.to();
+      return;
+    }
+    if (kind === PollEvent.frame) {
+      const begin = row * this.#poller.frameBytes;
+      handler.to.frame(frames.subarray(begin, begin + column("a")), column("b") === 1);
+      return;
+    }
+    this.#handlers.delete(id);
+    handler.to.gone(kind === PollEvent.violation ? "violation" : "hangup");
+  }
+}

@@ -1,0 +1,98 @@
+// The gRPC server: our services, health and reflection on connections that the peer layer accepts. It never listens by itself.
+
+import type { Socket } from "node:net";
+import { Server, ServerCredentials, ServerInterceptingCall, type ServerInterceptor, status } from "@grpc/grpc-js";
+import { ReflectionService } from "@grpc/reflection";
+import { HealthImplementation } from "grpc-health-check";
+import type { Inventory } from "../broker/inventory.js";
+import type { Leases } from "../broker/leases.js";
+import type { Host } from "../broker/ports.js";
+import { deviceService } from "./device-service.js";
+import { type HostFacts, hostService } from "./host-service.js";
+import { leaseService } from "./lease-service.js";
+import { packageDefinition, services } from "./protos.js";
+import { makeUnary, type PeerLookup } from "./unary.js";
+
+const SERVED = ["", "aperture.v1.DeviceService", "aperture.v1.LeaseService", "aperture.v1.HostService"] as const;
+
+export interface RpcServerDeps {
+  readonly inventory: Inventory;
+  readonly leases: Leases;
+  readonly host: Host;
+  readonly facts: HostFacts;
+  readonly limits: { readonly requestBytes: number; readonly streamsPerConnection: number; readonly watchers: number };
+  readonly peerOf: PeerLookup;
+  /** A call has begun on the connection of this key. */
+  readonly onCall: (key: string) => void;
+  readonly onHandled: (method: string, code: string, milliseconds: number) => void;
+  readonly onFault: (where: string, error: unknown) => void;
+}
+
+export class RpcServer {
+  readonly #server: Server;
+  readonly #health: HealthImplementation;
+  readonly #injector: ReturnType<Server["createConnectionInjector"]>;
+
+  constructor(deps: RpcServerDeps) {
+    this.#server = new Server({
+      // A legal 4 MiB message (grpc-js's default bound) stalls the event loop for 0.8 s; the largest request of this API is far below 64 KiB.
+      "grpc.max_receive_message_length": deps.limits.requestBytes,
+      "grpc.max_concurrent_streams": deps.limits.streamsPerConnection,
+      "grpc-node.max_session_memory": 10,
+      "grpc.enable_channelz": 0,
+      // A stopped client is cut off after 15 s; its leases hang on its process, not on this connection.
+      "grpc.keepalive_time_ms": 10_000,
+      "grpc.keepalive_timeout_ms": 5_000,
+      interceptors: [observing(deps)],
+    });
+    const unary = makeUnary(deps.peerOf, deps.onFault);
+    const { inventory, leases, host, facts } = deps;
+    this.#server.addService(services.device, {
+      ...deviceService({ inventory, backend: host.backend, unary, maxWatchers: deps.limits.watchers }),
+    });
+    this.#server.addService(services.lease, { ...leaseService({ leases, unary }) });
+    this.#server.addService(services.host, { ...hostService({ host, facts, unary }) });
+    this.#health = new HealthImplementation(Object.fromEntries(SERVED.map((name) => [name, "NOT_SERVING" as const])));
+    this.#health.addToServer(this.#server);
+    new ReflectionService(packageDefinition).addToServer(this.#server);
+    this.#injector = this.#server.createConnectionInjector(ServerCredentials.createInsecure());
+  }
+
+  /** Takes over an accepted connection. */
+  inject(socket: Socket): void {
+    this.#injector.injectConnection(socket);
+  }
+
+  setServing(serving: boolean): void {
+    for (const name of SERVED) this.#health.setStatus(name, serving ? "SERVING" : "NOT_SERVING");
+  }
+
+  /** Lets running calls end for graceMs, then cuts what is left. */
+  async shutdown(graceMs: number): Promise<void> {
+    this.#injector.drain(graceMs);
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(() => {
+        this.#server.forceShutdown();
+        resolve();
+      }, graceMs);
+      this.#server.tryShutdown(() => {
+        clearTimeout(timer);
+        resolve();
+      });
+    });
+    this.#injector.destroy();
+  }
+}
+
+function observing(deps: Pick<RpcServerDeps, "onCall" | "onHandled">): ServerInterceptor {
+  return (method, call) => {
+    const begin = process.hrtime.bigint();
+    deps.onCall(call.getPeer());
+    return new ServerInterceptingCall(call, {
+      sendStatus: (object, next) => {
+        deps.onHandled(method.path, status[object.code] ?? "UNKNOWN", Number(process.hrtime.bigint() - begin) / 1e6);
+        next(object);
+      },
+    });
+  };
+}

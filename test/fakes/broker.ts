@@ -1,0 +1,72 @@
+// A whole broker on fakes: what the unit tests of the rules start from.
+
+import type { Address } from "../../src/broker/device.js";
+import { Inventory } from "../../src/broker/inventory.js";
+import type { AcquireRequest, LeaseView } from "../../src/broker/lease.js";
+import { Leases } from "../../src/broker/leases.js";
+import type { PolicyRule } from "../../src/broker/policy.js";
+import type { Outcome } from "../../src/broker/refusal.js";
+import { FakeClock } from "./clock.js";
+import { FakeHandover, FakePeer } from "./handover.js";
+import { FakeHost } from "./host.js";
+import { RecordingObserver } from "./observer.js";
+
+export const ANYBODY: PolicyRule = {
+  ...{ name: "anybody", uids: null, gids: null, devices: [{ by: "any" }], kinds: ["DEVICE", "REGION"] },
+  ...{ allowDeviceScope: false, allowUnreset: false, maxLeases: null },
+};
+
+export interface FakeBroker {
+  readonly host: FakeHost;
+  readonly clock: FakeClock;
+  readonly handover: FakeHandover;
+  readonly observer: RecordingObserver;
+  readonly inventory: Inventory;
+  readonly leases: Leases;
+}
+
+export async function fakeBroker(
+  groups: readonly (readonly number[])[],
+  rules: readonly PolicyRule[] = [ANYBODY],
+  leasesPerUid = 8,
+): Promise<FakeBroker> {
+  const host = new FakeHost(groups);
+  const clock = new FakeClock();
+  const handover = new FakeHandover();
+  const observer = new RecordingObserver();
+  const inventory = new Inventory(host, clock, observer);
+  let next = 0;
+  const newId = (): string => {
+    next += 1;
+    return `00000000-0000-4000-8000-${next.toString(16).padStart(12, "0")}`;
+  };
+  const limits = { leasesPerUid, endedMs: 3_600_000, endedKept: 16, retryMinMs: 1000, retryMaxMs: 30_000 };
+  const leases = new Leases({ host, inventory, handover, clock, newId, observer, limits, rules, operators: [0] });
+  await inventory.refresh();
+  await inventory.settled();
+  return { host, clock, handover, observer, inventory, leases };
+}
+
+/** A client with its channel. */
+export function client(broker: FakeBroker, processId: number, uid: number): FakePeer {
+  const peer = new FakePeer(processId, uid);
+  broker.handover.attach(peer);
+  return peer;
+}
+
+export function wish(address: Address, change: Partial<AcquireRequest> = {}): AcquireRequest {
+  return { requestId: "", kind: "DEVICE", devices: [{ address, regions: [] }], channel: 0n, ...change };
+}
+
+/** Acquires and acknowledges. */
+export async function hold(broker: FakeBroker, peer: FakePeer, address: Address): Promise<Outcome<LeaseView>> {
+  const outcome = await broker.leases.acquire(peer, wish(address));
+  if (outcome.refusal === null) broker.handover.channels.get(peer.processId)?.answer({ result: "ACKNOWLEDGED" });
+  await settle();
+  return outcome;
+}
+
+/** Lets every promise that can go on go on. */
+export async function settle(): Promise<void> {
+  for (let i = 0; i < 20; i += 1) await new Promise((resolve) => setImmediate(resolve));
+}

@@ -1,0 +1,88 @@
+// Clients without sockets: a channel whose acknowledgements a test gives by hand, and peers that live until told otherwise.
+
+import type { EndCause, Handover, HandoverChannel, HandoverResult, HandoverSlot, Offer, Peer } from "../../src/broker/ports.js";
+import { granted, type Outcome, refuse } from "../../src/broker/refusal.js";
+
+export class FakePeer implements Peer {
+  readonly processId: number;
+  readonly pid: number;
+  readonly uid: number;
+  readonly gid = 0;
+  alive = true;
+  watches = 0;
+
+  constructor(processId: number, uid: number) {
+    this.processId = processId;
+    this.pid = 1000 + processId;
+    this.uid = uid;
+  }
+
+  isAlive(): boolean {
+    return this.alive;
+  }
+
+  watch(): () => void {
+    this.watches += 1;
+    return () => {
+      this.watches -= 1;
+    };
+  }
+}
+
+export class FakeChannel implements HandoverChannel {
+  readonly id: bigint;
+  reserved = false;
+  failSend = false;
+  readonly ends: [string, EndCause][] = [];
+  #settle: ((result: HandoverResult) => void) | null = null;
+
+  constructor(id: bigint) {
+    this.id = id;
+  }
+
+  get waiting(): boolean {
+    return this.#settle !== null;
+  }
+
+  reserve(): Outcome<HandoverSlot> {
+    if (this.reserved) return refuse("HANDOVER_PENDING", "an offer waits");
+    this.reserved = true;
+    return granted({
+      offer: (_offer: Offer) => {
+        if (this.failSend) return refuse("HANDOVER_FAILED", "told to fail");
+        const done = new Promise<HandoverResult>((resolve) => {
+          this.#settle = resolve;
+        });
+        return granted({ ackDeadline: 0, done });
+      },
+      cancel: () => {
+        this.reserved = false;
+      },
+    });
+  }
+
+  answer(result: HandoverResult): void {
+    this.reserved = false;
+    this.#settle?.(result);
+    this.#settle = null;
+  }
+
+  ended(leaseId: string, cause: EndCause): void {
+    this.ends.push([leaseId, cause]);
+  }
+}
+
+export class FakeHandover implements Handover {
+  readonly channels = new Map<number, FakeChannel>();
+
+  attach(peer: Peer): FakeChannel {
+    const channel = new FakeChannel(BigInt(peer.processId));
+    this.channels.set(peer.processId, channel);
+    return channel;
+  }
+
+  channelOf(peer: Peer, wanted: bigint): HandoverChannel | null {
+    const channel = this.channels.get(peer.processId) ?? null;
+    return wanted === 0n || channel?.id === wanted ? channel : null;
+  }
+}

@@ -1,0 +1,151 @@
+// A host made of booleans, for the rules of the broker alone: it can hold, fail and delay at will, and it notices when the broker breaks the contract (two
+// leases open on one device, a lease closed twice, a proof never closed).
+
+import type { Address, DeviceFacts, DeviceProbe } from "../../src/broker/device.js";
+import type { DescriptorInfo, Host, KnownDevice, OpenedLease, OpenRequest, ProofOutcome } from "../../src/broker/ports.js";
+import { granted, type Outcome, refuse } from "../../src/broker/refusal.js";
+
+export function fakeAddress(n: number): Address {
+  return `0000:00:${n.toString(16).padStart(2, "0")}.0` as Address;
+}
+
+export interface FakeDevice {
+  readonly address: Address;
+  readonly group: number;
+  present: boolean;
+  vfioBound: boolean;
+  /** Someone else has a copy. */
+  held: boolean;
+  reset: "DONE" | "UNSUPPORTED" | "FAILED";
+  /** The next open is refused. */
+  failOpen: boolean;
+  notReady: string | null;
+}
+
+export class FakeHost implements Host {
+  readonly backend = "SIMULATED";
+  readonly devices = new Map<Address, FakeDevice>();
+  readonly violations: string[] = [];
+  readonly open_ = new Map<Address, number>();
+  openProofs = 0;
+  openLeases = 0;
+  resets = 0;
+  /** Runs inside every asynchronous step: where a test makes things happen in between. */
+  between: (step: string) => void | Promise<void> = () => {};
+
+  constructor(groups: readonly (readonly number[])[]) {
+    groups.forEach((members, group) => {
+      for (const n of members) {
+        const address = fakeAddress(n);
+        const flags = { present: true, vfioBound: true, held: false, reset: "DONE" as const, failOpen: false, notReady: null };
+        this.devices.set(address, { address, group, ...flags });
+      }
+    });
+  }
+
+  device(address: Address): FakeDevice {
+    const device = this.devices.get(address);
+    if (!device) throw new Error(`no fake device ${address}`);
+    return device;
+  }
+
+  capabilities(): readonly [] {
+    return [];
+  }
+
+  async scan(): Promise<readonly DeviceFacts[]> {
+    const present = [...this.devices.values()].filter((device) => device.present);
+    return present.map((device): DeviceFacts => {
+      const members = present
+        .filter((other) => other.group === device.group)
+        .map((other) => ({ address: other.address, driver: "vfio-pci", spoils: false }));
+      return {
+        ...{
+          address: device.address,
+          vendorId: 1,
+          deviceId: 2,
+          classCode: 3,
+          driver: device.vfioBound ? "vfio-pci" : "",
+          driverOverride: "",
+        },
+        ...{ iommuGroup: { id: device.group, members, viable: true }, resetMethods: [], numaNode: null, physicalFunction: null },
+        ...{ vfioBound: device.vfioBound, bindKey: String(device.vfioBound) },
+      };
+    });
+  }
+
+  async probe(facts: DeviceFacts): Promise<Outcome<DeviceProbe>> {
+    await this.between("probe");
+    const device = this.device(facts.address);
+    if (!device.present) return refuse("DEVICE_REMOVED", "gone");
+    if (device.held) return refuse("DEVICE_IN_USE", `${facts.address} is held by somebody else`);
+    return granted({ resetSupported: device.reset !== "UNSUPPORTED", regions: [], notReady: device.notReady });
+  }
+
+  async open(request: OpenRequest, devices: readonly KnownDevice[]): Promise<Outcome<OpenedLease>> {
+    const addresses = request.kind === "DEVICE" ? request.addresses : [request.address];
+    for (const address of addresses) {
+      if ((this.open_.get(address) ?? 0) > 0) this.violations.push(`${address} opened for a second lease`);
+      this.open_.set(address, (this.open_.get(address) ?? 0) + 1);
+    }
+    const undo = (): void => {
+      for (const address of addresses) this.open_.set(address, (this.open_.get(address) ?? 1) - 1);
+    };
+    await this.between("open");
+    const failing = devices.find(({ facts }) => this.device(facts.address).failOpen);
+    if (failing) {
+      this.device(failing.facts.address).failOpen = false;
+      undo();
+      return refuse("HOST_OPERATION_FAILED", "open was told to fail");
+    }
+    this.openLeases += 1;
+    let closed = false;
+    const info: DescriptorInfo = {
+      kind: "REGION",
+      scope: "REGION",
+      address: addresses[0] ?? null,
+      region: 0,
+      group: null,
+      offset: 0n,
+      size: 4096n,
+    };
+    return granted({
+      descriptors: [{ info, borrow: () => 0 }],
+      closeHandedOff: async () => {
+        if (closed) this.violations.push("copies dropped after close");
+      },
+      close: async () => {
+        if (closed) this.violations.push("lease closed twice");
+        closed = true;
+        await this.between("close");
+        this.openLeases -= 1;
+        undo();
+      },
+    });
+  }
+
+  async prove(devices: readonly KnownDevice[]): Promise<ProofOutcome> {
+    await this.between("prove");
+    const own = devices.map(({ facts }) => this.device(facts.address));
+    if (own.some((device) => (this.open_.get(device.address) ?? 0) > 0)) this.violations.push("proof while the broker's own lease is open");
+    if (own.some((device) => !device.present)) return { result: "GONE" };
+    if (own.some((device) => device.held)) return { result: "STILL_HELD", detail: "EINVAL from BIND" };
+    this.openProofs += 1;
+    return {
+      result: "PROVEN",
+      proof: {
+        reset: async () => {
+          await this.between("reset");
+          this.resets += 1;
+          if (own.some((device) => device.reset === "FAILED")) return { result: "FAILED", detail: "EIO" };
+          return { result: own.some((device) => device.reset === "UNSUPPORTED") ? "UNSUPPORTED" : "DONE" };
+        },
+        close: async () => {
+          this.openProofs -= 1;
+        },
+      },
+    };
+  }
+
+  async close(): Promise<void> {}
+}
