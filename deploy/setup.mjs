@@ -84,6 +84,11 @@ step("generating types from proto/", "src/generated/.stamp", [], ["proto"], "", 
     ...["--outDir=src/generated", "-I", "proto", "--"],
     ...["aperture/v1/device.proto", "aperture/v1/lease.proto", "aperture/v1/host.proto", "google/rpc/status.proto"],
   ]);
+  // One FileDescriptorSet after the other is again one (protobuf joins repeated fields).
+  const sets = [["proto", "src/generated/aperture.binpb"], ["node_modules/grpc-health-check/proto", "src/generated/health.binpb"]];
+  for (const [from, to] of sets) run(bin("buf"), ["build", from, "--exclude-source-info", "--as-file-descriptor-set", "-o", to]);
+  const bytes = Buffer.concat(sets.map(([, to]) => readFileSync(join(root, to))));
+  writeFileSync(join(root, "src/generated/reflection.binpb"), bytes);
 });
 step("building the native helper (node-gyp)", "native/build/.stamp", ["native/build/Release/aperture.node"], ["native"], process.version, buildNative);
 step("compiling TypeScript", "dist/.stamp", ["dist/src/daemon/main.js"], ["src", "test", "tsconfig.json", "proto"], process.version, () => {

@@ -24,9 +24,11 @@ export function ineligibleReasons(known: Knowledge): readonly IneligibleReason[]
   const { facts } = known;
   const reasons: IneligibleReason[] = [];
   if (!facts.vfioBound) reasons.push(driverReason(facts));
+  const others = facts.iommuGroup?.members.some((member) => member.spoils && member.address !== facts.address) ?? false;
   if (facts.iommuGroup === null) {
     reasons.push({ reason: "NO_IOMMU_GROUP", message: `${facts.address} is in no IOMMU group: the IOMMU is off or does not cover it` });
-  } else if (!facts.iommuGroup.viable) {
+  } else if (!facts.iommuGroup.viable && (others || facts.vfioBound)) {
+    // A device that alone spoils its group has been named above.
     const spoilers = facts.iommuGroup.members.filter((member) => member.spoils).map((member) => `${member.address} (${member.driver})`);
     reasons.push({
       reason: "GROUP_NOT_VIABLE",

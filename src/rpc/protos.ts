@@ -1,7 +1,6 @@
 // The public API as gRPC needs it, loaded once. One loader call for everything, because reflection lists only the package it is given.
 
-import { createRequire } from "node:module";
-import { dirname, join } from "node:path";
+import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { type GrpcObject, loadPackageDefinition } from "@grpc/grpc-js";
 import { loadSync, type MessageTypeDefinition, type PackageDefinition } from "@grpc/proto-loader";
@@ -14,13 +13,37 @@ import type { ProtoGrpcType as HostProto } from "../generated/host.js";
 import type { ProtoGrpcType as LeaseProto } from "../generated/lease.js";
 
 const root = fileURLToPath(new URL("../../../proto", import.meta.url));
-// The health service brings its own proto file; reflection should list it like ours.
-const healthRoot = join(dirname(createRequire(import.meta.url).resolve("grpc-health-check/package.json")), "proto");
 
 export const packageDefinition: PackageDefinition = loadSync(
-  ["aperture/v1/device.proto", "aperture/v1/lease.proto", "aperture/v1/host.proto", "google/rpc/status.proto", "health/v1/health.proto"],
-  { includeDirs: [root, healthRoot], longs: String, enums: String, defaults: true, oneofs: true },
+  ["aperture/v1/device.proto", "aperture/v1/lease.proto", "aperture/v1/host.proto", "google/rpc/status.proto"],
+  { includeDirs: [root], longs: String, enums: String, defaults: true, oneofs: true },
 );
+
+/**
+ * What reflection shows. proto-loader makes file descriptors of its own, without their imports and with relative type names, which strict clients (buf, grpcurl) refuse;
+ * these come from the schema compiler (deploy/setup.mjs).
+ */
+export const reflectedFiles: readonly Buffer[] = filesOf(readFileSync(new URL("../../../src/generated/reflection.binpb", import.meta.url)));
+
+/** The files of a google.protobuf.FileDescriptorSet, each still encoded: field 1, length-delimited, and nothing else. */
+function filesOf(set: Buffer): Buffer[] {
+  const files: Buffer[] = [];
+  for (let at = 0; at < set.length; ) {
+    if (set[at] !== 0x0a) throw new Error(`src/generated/reflection.binpb is no FileDescriptorSet (byte ${at})`);
+    let length = 0;
+    let shift = 0;
+    let byte: number;
+    do {
+      at += 1;
+      byte = set[at] ?? 0;
+      length |= (byte & 0x7f) << shift;
+      shift += 7;
+    } while (byte & 0x80);
+    files.push(set.subarray(at + 1, at + 1 + length));
+    at += 1 + length;
+  }
+  return files;
+}
 
 type Loaded = DeviceProto & LeaseProto & HostProto;
 

@@ -2,6 +2,7 @@
 
 import type { Socket } from "node:net";
 import { Server, ServerCredentials, ServerInterceptingCall, type ServerInterceptor, status } from "@grpc/grpc-js";
+import type { PackageDefinition } from "@grpc/proto-loader";
 import { ReflectionService } from "@grpc/reflection";
 import { HealthImplementation } from "grpc-health-check";
 import type { Inventory } from "../broker/inventory.js";
@@ -10,7 +11,7 @@ import type { Host } from "../broker/ports.js";
 import { deviceService } from "./device-service.js";
 import { type HostFacts, hostService } from "./host-service.js";
 import { leaseService } from "./lease-service.js";
-import { packageDefinition, services } from "./protos.js";
+import { reflectedFiles, services } from "./protos.js";
 import { makeUnary, type PeerLookup } from "./unary.js";
 
 const SERVED = ["", "aperture.v1.DeviceService", "aperture.v1.LeaseService", "aperture.v1.HostService"] as const;
@@ -54,7 +55,10 @@ export class RpcServer {
     this.#server.addService(services.host, { ...hostService({ host, facts, unary }) });
     this.#health = new HealthImplementation(Object.fromEntries(SERVED.map((name) => [name, "NOT_SERVING" as const])));
     this.#health.addToServer(this.#server);
-    new ReflectionService(packageDefinition).addToServer(this.#server);
+    // All that the library reads of a package definition is its file descriptors.
+    new ReflectionService({ schema: { fileDescriptorProtos: [...reflectedFiles] } } as unknown as PackageDefinition).addToServer(
+      this.#server,
+    );
     this.#injector = this.#server.createConnectionInjector(ServerCredentials.createInsecure());
   }
 
