@@ -1,0 +1,22 @@
+import { openTerminal, type Terminal } from "../../../src/cli/terminal.js";
+
+/** A terminal whose streams are kept for the test to read. */
+export class CapturedTerminal {
+  readonly terminal: Terminal;
+  readonly #out: string[] = [];
+  readonly #errors: string[] = [];
+
+  constructor(env: Readonly<Record<string, string>> = {}, isTTY = false) {
+    const stdout = { isTTY, write: (text: string) => this.#out.push(text) };
+    const stderr = { isTTY, write: (text: string) => this.#errors.push(text) };
+    this.terminal = openTerminal(stdout, stderr, env);
+  }
+
+  get out(): string {
+    return this.#out.join("");
+  }
+
+  get errors(): string {
+    return this.#errors.join("");
+  }
+}

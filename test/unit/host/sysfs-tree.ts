@@ -1,0 +1,91 @@
+// A made-up /sys and /dev in a temporary folder, laid out as the kernel does.
+
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, unlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+export interface MadeUpDevice {
+  readonly vendor?: string;
+  readonly device?: string;
+  readonly class?: string;
+  readonly driver?: string;
+  readonly driverOverride?: string;
+  readonly group?: number;
+  readonly resetMethod?: string;
+  readonly numaNode?: string;
+  readonly physfn?: string;
+  /** N of vfioN. */
+  readonly vfio?: number;
+  /** major:minor of the character device. */
+  readonly cdev?: string;
+  readonly headerType?: number;
+}
+
+export class SysfsTree {
+  readonly root = mkdtempSync(join(tmpdir(), "aperture-sysfs-"));
+  readonly sysRoot = join(this.root, "sys");
+  readonly devRoot = join(this.root, "dev");
+
+  constructor() {
+    mkdirSync(join(this.sysRoot, "bus/pci/devices"), { recursive: true });
+    mkdirSync(this.devRoot, { recursive: true });
+  }
+
+  folder(address: string): string {
+    return join(this.sysRoot, "bus/pci/devices", address);
+  }
+
+  add(address: string, facts: MadeUpDevice): void {
+    const folder = this.folder(address);
+    mkdirSync(folder, { recursive: true });
+    this.write(address, "vendor", `${facts.vendor ?? "0x1234"}\n`);
+    this.write(address, "device", `${facts.device ?? "0x11e8"}\n`);
+    this.write(address, "class", `${facts.class ?? "0x00ff00"}\n`);
+    this.write(address, "driver_override", `${facts.driverOverride ?? "(null)"}\n`);
+    this.write(address, "numa_node", `${facts.numaNode ?? "-1"}\n`);
+    const config = Buffer.alloc(64);
+    config[0x0e] = facts.headerType ?? 0;
+    writeFileSync(join(folder, "config"), config);
+    if (facts.resetMethod !== undefined) this.write(address, "reset_method", `${facts.resetMethod}\n`);
+    if (facts.driver !== undefined) this.bind(address, facts.driver);
+    if (facts.physfn !== undefined) symlinkSync(`../${facts.physfn}`, join(folder, "physfn"));
+    if (facts.group !== undefined) {
+      const group = join(this.sysRoot, "kernel/iommu_groups", String(facts.group), "devices");
+      mkdirSync(group, { recursive: true });
+      symlinkSync(folder, join(group, address));
+      symlinkSync(`../../../../kernel/iommu_groups/${facts.group}`, join(folder, "iommu_group"));
+    }
+    if (facts.vfio !== undefined) {
+      mkdirSync(join(folder, "vfio-dev", `vfio${facts.vfio}`), { recursive: true });
+      if (facts.cdev !== undefined) writeFileSync(join(folder, "vfio-dev", `vfio${facts.vfio}`, "dev"), `${facts.cdev}\n`);
+    }
+  }
+
+  bind(address: string, driver: string): void {
+    symlinkSync(`../../../../bus/pci/drivers/${driver}`, join(this.folder(address), "driver"));
+  }
+
+  unbind(address: string): void {
+    unlinkSync(join(this.folder(address), "driver"));
+    rmSync(join(this.folder(address), "vfio-dev"), { recursive: true, force: true });
+  }
+
+  write(address: string, name: string, content: string | Uint8Array): void {
+    writeFileSync(join(this.folder(address), name), content);
+  }
+
+  unplug(address: string): void {
+    rmSync(this.folder(address), { recursive: true });
+  }
+
+  /** A node below /dev: an empty file, enough to be opened. */
+  node(name: string, mode = 0o600): void {
+    const path = join(this.devRoot, name);
+    mkdirSync(join(path, ".."), { recursive: true });
+    writeFileSync(path, "", { mode });
+  }
+
+  remove(): void {
+    rmSync(this.root, { recursive: true, force: true });
+  }
+}

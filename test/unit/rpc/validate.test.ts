@@ -1,0 +1,107 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import fc from "fast-check";
+import type { AcquireLeaseRequest__Output } from "../../../src/generated/aperture/v1/AcquireLeaseRequest.js";
+import { pageToken, quoted, readAcquire, readAddress, readFilter, readLeaseId, readPage } from "../../../src/rpc/validate.js";
+
+const GOOD = "0000:01:00.0";
+
+function request(change: Partial<AcquireLeaseRequest__Output>): AcquireLeaseRequest__Output {
+  const base = {
+    requestId: "",
+    kind: "LEASE_KIND_DEVICE",
+    devices: [{ address: GOOD, regions: [] }],
+    mode: "LEASE_MODE_UNSPECIFIED",
+    channel: "0",
+  } as const;
+  return { ...base, devices: [...base.devices].map((device) => ({ ...device, regions: [] })), ...change } as AcquireLeaseRequest__Output;
+}
+
+function fieldOf(change: Partial<AcquireLeaseRequest__Output>): string | undefined {
+  const { refusal } = readAcquire(request(change));
+  return refusal === null ? "accepted" : refusal.metadata["field"];
+}
+
+describe("[pure] requests are read with distrust", () => {
+  it("accepts what is right", () => {
+    assert.equal(fieldOf({}), "accepted");
+    assert.equal(fieldOf({ kind: "LEASE_KIND_REGION", devices: [{ address: GOOD, regions: [4, 2] }] }), "accepted");
+    assert.equal(fieldOf({ channel: "18446744073709551615" }), "accepted");
+  });
+
+  it("names the field that is wrong", () => {
+    const device = (address: string, regions: number[] = []): { address: string; regions: number[] } => ({ address, regions });
+    const cases: readonly (readonly [string, Partial<AcquireLeaseRequest__Output>])[] = [
+      ["kind", { kind: "LEASE_KIND_UNSPECIFIED" }],
+      ["mode", { mode: "LEASE_MODE_RETAIN" as "LEASE_MODE_HAND_OFF" }],
+      ["request_id", { requestId: "1" }],
+      ["request_id", { requestId: "11111111-1111-4111-8111-11111111111\n" }],
+      ["devices", { devices: [] }],
+      ["devices", { devices: Array.from({ length: 17 }, (_, i) => device(`0000:00:${i.toString(16).padStart(2, "0")}.0`)) }],
+      ["devices", { kind: "LEASE_KIND_REGION", devices: [device(GOOD, [0]), device("0000:02:00.0", [0])] }],
+      ["devices[0].regions", { kind: "LEASE_KIND_REGION" }],
+      ["devices[0].regions", { kind: "LEASE_KIND_REGION", devices: [device(GOOD, [1, 1])] }],
+      [
+        "devices[0].regions",
+        {
+          kind: "LEASE_KIND_REGION",
+          devices: [
+            device(
+              GOOD,
+              Array.from({ length: 17 }, (_, i) => i),
+            ),
+          ],
+        },
+      ],
+      ["devices[0].regions", { devices: [device(GOOD, [0])] }],
+      ["devices[1].address", { devices: [device(GOOD), device(GOOD)] }],
+      ["devices[1].address", { devices: [device(GOOD), device("0000:01:00.g")] }],
+    ];
+    for (const [field, change] of cases) assert.equal(fieldOf(change), field, JSON.stringify(change));
+  });
+
+  it("takes no address that sysfs would not write", () => {
+    for (const bad of [
+      "",
+      "01:00.0",
+      "0000:01:00.8",
+      "0000:01:20.0",
+      "0000:1:00.0",
+      "0000:01:00.0\0",
+      "../0000:01:00.0",
+      "0000:01:00.0/..",
+      "0000:AB:00.0",
+      "x".repeat(4096),
+      "__proto__",
+    ]) {
+      assert.equal(readAddress(bad, "address").refusal?.reason, "MALFORMED_ADDRESS", JSON.stringify(bad.slice(0, 20)));
+    }
+    assert.equal(readAddress("10000:e1:00.0", "address").refusal, null);
+  });
+
+  it("never echoes more than 64 printable characters", () => {
+    fc.assert(
+      fc.property(
+        fc.string({ unit: "binary", maxLength: 5000 }),
+        (text) => /^[\x20-\x7e]*$/.test(quoted(text)) && quoted(text).length <= 70 * 6,
+      ),
+    );
+  });
+
+  it("bounds filters, pages and ids", () => {
+    const filter = { addresses: [], vendorId: 0, deviceId: 0, leasableOnly: false };
+    assert.equal(
+      readFilter({ ...filter, addresses: Array.from({ length: 65 }, () => GOOD) }).refusal?.metadata["field"],
+      "filter.addresses",
+    );
+    assert.equal(readFilter({ ...filter, vendorId: 0x10000, _vendorId: "vendorId" }).refusal?.metadata["field"], "filter.vendor_id");
+    assert.equal(readFilter({ ...filter, vendorId: 0, _vendorId: "vendorId" }).value?.vendorId, 0);
+    assert.equal(readFilter(filter).value?.vendorId, null);
+    assert.deepEqual(readPage({ pageSize: 0, pageToken: "" }).value, { size: 100, after: "" });
+    assert.deepEqual(readPage({ pageSize: 5000, pageToken: pageToken(GOOD) }).value, { size: 1000, after: GOOD });
+    assert.equal(readPage({ pageSize: -1, pageToken: "" }).refusal?.metadata["field"], "page_size");
+    for (const bad of ["!", "AAAA", "x".repeat(65)])
+      assert.equal(readPage({ pageSize: 1, pageToken: bad }).refusal?.metadata["field"], "page_token", bad);
+    for (const bad of ["", "x", "../../etc", "0".repeat(36)]) assert.notEqual(readLeaseId(bad).refusal, null, bad);
+  });
+});
