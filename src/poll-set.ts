@@ -114,8 +114,12 @@ export class PollSet {
     const column = (name: keyof typeof PollColumn): number => rows[row * PollColumn.width + PollColumn[name]] ?? 0;
     const id = column("id");
     const handler = this.#handlers.get(id);
-    if (!handler) return;
     const kind = column("kind");
+    if (!handler) {
+      // Accepted in the same batch in which its listener was removed: the row carries descriptors that nobody else will close.
+      if (kind === PollEvent.accepted) for (const fd of [column("a"), column("e")]) if (fd >= 0) native.closeDescriptor(fd);
+      return;
+    }
     if (handler.kind === "listener") {
       if (kind === PollEvent.accepted) {
         handler.to.accepted({ fd: column("a"), pid: column("b"), uid: column("c") >>> 0, gid: column("d") >>> 0, pidfd: column("e") });

@@ -96,6 +96,11 @@ test("what is in the way is told in words, and the group's members when one of t
   assert.match(text, /has not been probed/);
 });
 
+test("a device that somebody has can be leased, but not now [pure]", () => {
+  assert.match(renderDevice({ ...DEVICE, state: "HELD" }, false), /can be leased +not now/);
+  assert.match(renderDeviceList([{ ...DEVICE, state: "OFFERED" }], false), /OFFERED +not now\n/);
+});
+
 test("the list has one line a device and a cell for everything [pure]", () => {
   const busy: Device = {
     ...DEVICE,

@@ -32,7 +32,7 @@ const PATH = "/nonexistent/aperture.sock";
 
 test("a refusal brings reason, code, next step, facts and fields [pure]", async () => {
   const details = refusal("aperture", "DEVICE_BUSY", { next: "wait", address: "0000:01:00.0" });
-  const error = await callError(failed(status.ABORTED, "0000:01:00.0 is leased", details), "AcquireLease", 1000, PATH);
+  const error = await callError(failed(status.ABORTED, "0000:01:00.0 is leased. Next: wait.", details), "AcquireLease", 1000, PATH);
   assert.equal(error.name, "ApertureError");
   assert.equal(error.reason, "DEVICE_BUSY");
   assert.equal(error.code, "ABORTED");

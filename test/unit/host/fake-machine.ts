@@ -1,8 +1,7 @@
 // A made-up machine: sysfs tree and kernel that agree with each other, with the devices that the host tests need.
 
 import assert from "node:assert/strict";
-import type { KnownDevice } from "../../../src/broker/ports.js";
-import type { Host } from "../../../src/broker/ports.js";
+import type { Host, KnownDevice } from "../../../src/broker/ports.js";
 import type { HostOptions } from "../../../src/host/machine.js";
 import type { VfioRegionInfo } from "../../../src/native.js";
 import { type FakeDevice, FakeKernel } from "./fake-kernel.js";

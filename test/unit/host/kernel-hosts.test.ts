@@ -48,7 +48,12 @@ describe("[made-up kernel] iommufd host", () => {
     ["open", "EPERM", "NO_PERMISSION", /may not open/],
     ["open", "ENOENT", "DEVICE_REMOVED", /left the machine/],
     ["open", "EMFILE", "DESCRIPTOR_LIMIT", /no descriptor/],
-    ["VFIO_DEVICE_BIND_IOMMUFD", "EINVAL", "DEVICE_IN_USE", /another descriptor of it is bound .*BIND_IOMMUFD on 0000:00:10\.0: EINVAL \(22\)/],
+    [
+      "VFIO_DEVICE_BIND_IOMMUFD",
+      "EINVAL",
+      "DEVICE_IN_USE",
+      /another descriptor of it is bound .*BIND_IOMMUFD on 0000:00:10\.0: EINVAL \(22\)/,
+    ],
     ["VFIO_DEVICE_BIND_IOMMUFD", "EBUSY", "DEVICE_IN_USE", /legacy/],
     ["VFIO_DEVICE_BIND_IOMMUFD", "EPERM", "DEVICE_IN_USE", /another iommufd/],
     ["VFIO_DEVICE_BIND_IOMMUFD", "ENODEV", "DEVICE_REMOVED", /left the machine/],
@@ -186,7 +191,7 @@ describe("[made-up kernel] iommufd host", () => {
     await knownDevices(host, EDU);
     assert.deepEqual(
       machine.kernel.calls.filter((call) => call.startsWith("pread")),
-      [`pread ${EDU} config`],
+      new Array(6).fill(`pread ${EDU} config`),
     );
     await host.close();
   });
@@ -258,7 +263,12 @@ describe("[made-up kernel] iommufd host", () => {
   test("a driver that reports areas outside of its region costs that device, with the reason", async () => {
     const [edu] = machine.kernel.devices;
     assert.ok(edu !== undefined);
-    const bad = { ...edu, regions: [{ index: 0, size: 0x1000n, flags: 15, offset: 0n, sparse: [{ offset: 0n, size: 0x2000n }], type: null, msixMappable: false }] };
+    const bad = {
+      ...edu,
+      regions: [
+        { index: 0, size: 0x1000n, flags: 15, offset: 0n, sparse: [{ offset: 0n, size: 0x2000n }], type: null, msixMappable: false },
+      ],
+    };
     const options = machine.options();
     const kernel = new (machine.kernel.constructor as typeof import("./fake-kernel.js").FakeKernel)(machine.tree.devRoot, [bad]);
     const host = await IommufdHost.create({ ...options, kernel });

@@ -1,0 +1,129 @@
+// [real threads] Order, independence, and no thread without work.
+#include "sys/serial_queue.h"
+
+#include <dirent.h>
+#include <time.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <functional>
+
+#include "check.h"
+
+namespace aperture {
+namespace {
+
+class Call final : public Task {
+ public:
+  explicit Call(std::function<void()> body) : body_(std::move(body)) {}
+  void Run(std::unique_ptr<Task>) override { body_(); }
+
+ private:
+  std::function<void()> body_;
+};
+
+void Push(SerialQueue* queue, std::function<void()> body) {
+  std::unique_ptr<Task> task(new Call(std::move(body)));
+  if (queue->Push(task) != 0) abort();
+}
+
+class Gate {
+ public:
+  void Open() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    open_ = true;
+    changed_.notify_all();
+  }
+  void Wait() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    changed_.wait(lock, [this] { return open_; });
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool open_ = false;
+};
+
+int CountThreads(const char* name) {
+  DIR* directory = opendir("/proc/self/task");
+  int count = 0;
+  while (const struct dirent* entry = readdir(directory)) {
+    const std::string path = std::string("/proc/self/task/") + entry->d_name + "/comm";
+    FILE* comm = fopen(path.c_str(), "re");
+    if (comm == nullptr) continue;
+    char text[32] = "";
+    if (fgets(text, sizeof(text), comm) != nullptr && std::string(text) == std::string(name) + "\n") count++;
+    fclose(comm);
+  }
+  closedir(directory);
+  return count;
+}
+
+TEST(queue_keeps_order) {
+  SerialQueue queue("check-order");
+  std::vector<int> seen;
+  Gate done;
+  for (int i = 0; i < 10000; i++) Push(&queue, [&seen, i] { seen.push_back(i); });
+  Push(&queue, [&done] { done.Open(); });
+  done.Wait();
+  CHECK(seen.size() == 10000);
+  for (size_t i = 0; i < seen.size(); i++) CHECK(seen[i] == static_cast<int>(i));
+}
+
+TEST(queue_ends_its_thread_and_starts_another) {
+  SerialQueue queue("check-thread");
+  for (int round = 0; round < 50; round++) {
+    Gate held;
+    Gate started;
+    Push(&queue, [&] {
+      started.Open();
+      held.Wait();
+    });
+    started.Wait();
+    CHECK(CountThreads("check-thread") == 1);
+    held.Open();
+    const struct timespec pause = {0, 1000000};
+    int left = 5000;
+    while (CountThreads("check-thread") != 0 && left-- > 0) nanosleep(&pause, nullptr);
+    CHECK(left > 0);
+  }
+}
+
+TEST(queues_do_not_wait_for_each_other) {
+  SerialQueue slow("check-slow");
+  Gate held;
+  Gate slow_done;
+  Push(&slow, [&] {
+    held.Wait();
+    slow_done.Open();
+  });
+  std::atomic<int> ran(0);
+  for (int i = 0; i < 20; i++) {
+    SerialQueue quick("check-quick");
+    Gate done;
+    Push(&quick, [&] {
+      ran++;
+      done.Open();
+    });
+    done.Wait();
+  }
+  CHECK(ran == 20);
+  held.Open();
+  slow_done.Wait();
+}
+
+TEST(queue_may_die_before_its_tasks) {
+  Gate held;
+  Gate done;
+  {
+    SerialQueue queue("check-orphan");
+    Push(&queue, [&held] { held.Wait(); });
+    Push(&queue, [&done] { done.Open(); });
+  }
+  held.Open();
+  done.Wait();
+}
+
+}  // namespace
+}  // namespace aperture

@@ -1,0 +1,16 @@
+// The module behind each command, loaded when it is called: help needs neither gRPC nor the native helper. Apart from the table, because help reads the table.
+
+import type { CommandModule, CommandName } from "./command.js";
+
+export const COMMAND_MODULES: Readonly<Record<CommandName, () => Promise<CommandModule>>> = {
+  devices: () => import("./commands/devices.js"),
+  device: () => import("./commands/device.js"),
+  acquire: () => import("./commands/acquire.js"),
+  release: () => import("./commands/release.js"),
+  leases: () => import("./commands/leases.js"),
+  exec: () => import("./commands/exec.js"),
+  host: () => import("./commands/host.js"),
+  watch: () => import("./commands/watch.js"),
+  help: () => import("./commands/help.js"),
+  version: () => import("./commands/version.js"),
+};

@@ -1,0 +1,41 @@
+import type { HostInfo } from "../../client/index.js";
+import type { CommandCall } from "../command.js";
+import { EXIT } from "../exit-code.js";
+import { writeOne } from "../output.js";
+import { type Cell, renderFacts, renderTable } from "../table.js";
+
+export async function run(call: CommandCall): Promise<number> {
+  const { host, socket } = await call.withClient(async (client) => ({ host: client.host, socket: client.socketPath }));
+  writeOne(call.terminal, call.format, { value: host, name: host.instanceId }, () => renderHost(host, socket, call.terminal.colour));
+  return EXIT.ok.code;
+}
+
+function renderHost(host: HostInfo, socket: string, colour: boolean): string {
+  const facts = renderFacts(
+    [
+      ["daemon", `apertured ${host.version}, since ${host.startTime?.toISOString() ?? "an unknown time"}`],
+      ["instance", host.instanceId],
+      ["socket", socket],
+      ["descriptor channel", host.channelPath],
+      ["kernel", host.kernelRelease],
+      ["back end", host.simulated ? { text: `${host.backend} (not real hardware)`, colour: "yellow" } : host.backend],
+      ["because", host.backendReason],
+    ],
+    colour,
+  );
+  const capabilities = renderTable(
+    [{ title: "CAPABILITY" }, { title: "ANSWER" }, { title: "HOW IT WAS ASKED" }],
+    host.capabilities.map(({ name, availability, detail }) => [name, availabilityCell(availability), detail]),
+    colour,
+  );
+  const limits = renderTable(
+    [{ title: "LIMIT" }, { title: "VALUE", align: "right" }, { title: "UNIT" }],
+    host.limits.map(({ name, value, unit }) => [name, value.toString(), unit]),
+    colour,
+  );
+  return `${facts}\n${capabilities}\n${limits}`;
+}
+
+function availabilityCell(availability: string): Cell {
+  return { text: availability, colour: availability === "AVAILABLE" ? "green" : "plain" };
+}

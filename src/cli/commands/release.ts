@@ -1,0 +1,15 @@
+import type { CommandCall } from "../command.js";
+import { EXIT } from "../exit-code.js";
+import { renderLeases } from "../lease-view.js";
+import { writeOne } from "../output.js";
+import { warnQuarantined } from "../quarantine-warning.js";
+
+export async function run(call: CommandCall): Promise<number> {
+  const [leaseId = ""] = call.operands;
+  const lease = await call.withClient((client) =>
+    client.release(leaseId, call.timeoutMs === undefined ? {} : { timeoutMs: call.timeoutMs }),
+  );
+  writeOne(call.terminal, call.format, { value: lease, name: lease.id }, () => renderLeases([lease], call.terminal.colour));
+  warnQuarantined(lease, call.terminal);
+  return EXIT.ok.code;
+}

@@ -1,0 +1,144 @@
+// The way in: connect() gives a client, the client gives devices, leases and events.
+
+import { resolve } from "node:path";
+import { decodeDevice, decodeHostInfo, decodeLease } from "./decode.js";
+import { GrpcCalls, required } from "./grpc-calls.js";
+import type { HeldLease } from "./held-lease.js";
+import type { AcquireOptions, LeaseAcquirer } from "./lease-acquirer.js";
+import type { Device, DeviceEvent, DeviceFilter, HostInfo, Lease } from "./model.js";
+import { protoFiles } from "./proto-files.js";
+import { type AcquireTarget, encodeFilter } from "./requests.js";
+import { defaultSocketPath } from "./socket-path.js";
+import { watchDevices } from "./watch.js";
+
+const CALL_TIMEOUT_MS = 10_000;
+const PAGE_SIZE = 100;
+
+export interface ConnectOptions {
+  /** Path of the daemon's gRPC socket. Default: APERTURE_SOCKET, else the system's daemon, else this user's. */
+  readonly socket?: string;
+  /** Milliseconds for each call that has no timeout of its own. Default 10,000. */
+  readonly timeoutMs?: number;
+}
+
+/** Connects to the daemon and asks who it is. Throws ApertureConnectionError when there is none, with what to do about it. */
+export async function connect(options: ConnectOptions = {}): Promise<ApertureClient> {
+  const calls = await GrpcCalls.open(options.socket === undefined ? defaultSocketPath() : resolve(options.socket));
+  const timeoutMs = options.timeoutMs ?? CALL_TIMEOUT_MS;
+  try {
+    return new ApertureClient(calls, timeoutMs, await askHost(calls, timeoutMs));
+  } catch (error) {
+    calls.close();
+    throw error;
+  }
+}
+
+async function askHost(calls: GrpcCalls, timeoutMs: number): Promise<HostInfo> {
+  return decodeHostInfo(await calls.call(protoFiles().aperture.v1.HostService.service.GetHostInfo, {}, timeoutMs));
+}
+
+/**
+ * A connection to one daemon. Every method throws ApertureError (the daemon refused: `reason` is one of docs/REASONS.md) or ApertureConnectionError
+ * (it is not there). The connection alone does not keep the process alive; a descriptor channel, opened by the first acquire, does until close().
+ */
+export class ApertureClient {
+  /** What the daemon said of itself when this client connected; hostInfo() asks again. */
+  readonly host: HostInfo;
+  readonly #calls: GrpcCalls;
+  readonly #timeoutMs: number;
+  #acquirer: Promise<LeaseAcquirer> | null = null;
+
+  /** Use connect(). */
+  constructor(calls: GrpcCalls, timeoutMs: number, host: HostInfo) {
+    this.#calls = calls;
+    this.#timeoutMs = timeoutMs;
+    this.host = host;
+  }
+
+  /** Path of the daemon's gRPC socket. */
+  get socketPath(): string {
+    return this.#calls.socketPath;
+  }
+
+  /** What the daemon probed and which limits it enforces. */
+  hostInfo(): Promise<HostInfo> {
+    return askHost(this.#calls, this.#timeoutMs);
+  }
+
+  /** Devices ordered by address, fetched page by page while the caller iterates. */
+  async *devices(filter: DeviceFilter = {}): AsyncGenerator<Device, void, undefined> {
+    const { DeviceService } = protoFiles().aperture.v1;
+    let pageToken = "";
+    do {
+      const request = { pageSize: PAGE_SIZE, pageToken, filter: encodeFilter(filter) };
+      const page = await this.#calls.call(DeviceService.service.ListDevices, request, this.#timeoutMs);
+      yield* page.devices.map(decodeDevice);
+      pageToken = page.nextPageToken;
+    } while (pageToken !== "");
+  }
+
+  /** One device. Throws ApertureError DEVICE_NOT_FOUND, MALFORMED_ADDRESS. */
+  async device(address: string): Promise<Device> {
+    const answer = await this.#calls.call(protoFiles().aperture.v1.DeviceService.service.GetDevice, { address }, this.#timeoutMs);
+    return decodeDevice(required(answer.device, "device"));
+  }
+
+  /**
+   * SNAPSHOT of every device, one SYNCED, then CHANGED and REMOVED as they happen. Ends when the signal aborts or the caller leaves the loop; throws
+   * when the daemon goes away. A caller that is slow gets the last state of each device, not every state between.
+   */
+  watch(filter: DeviceFilter = {}, options: { readonly signal?: AbortSignal } = {}): AsyncGenerator<DeviceEvent, void, undefined> {
+    return watchDevices(this.#calls, filter, options.signal);
+  }
+
+  /** Leases of this user that have not ended, oldest first; the operator sees all. */
+  async *leases(): AsyncGenerator<Lease, void, undefined> {
+    const { LeaseService } = protoFiles().aperture.v1;
+    let pageToken = "";
+    do {
+      const request = { pageSize: PAGE_SIZE, pageToken };
+      const page = await this.#calls.call(LeaseService.service.ListLeases, request, this.#timeoutMs);
+      yield* page.leases.map(decodeLease);
+      pageToken = page.nextPageToken;
+    } while (pageToken !== "");
+  }
+
+  /** One lease; an ended one is remembered for an hour. Throws ApertureError LEASE_NOT_FOUND, also for a lease of somebody else. */
+  async lease(leaseId: string): Promise<Lease> {
+    const answer = await this.#calls.call(protoFiles().aperture.v1.LeaseService.service.GetLease, { leaseId }, this.#timeoutMs);
+    return decodeLease(required(answer.lease, "lease"));
+  }
+
+  /**
+   * Leases devices or regions: all or none. Descriptors are close-on-exec. Calls of one client wait for each other. Throws ApertureError
+   * (DEVICE_BUSY, POLICY_DENIED, LEASE_QUOTA, ...), HandoverError, SystemCallError, RangeError for a target that names nothing; on every error all descriptors
+   * that arrived are closed and the daemon undoes the lease.
+   */
+  async acquire(target: AcquireTarget, options: AcquireOptions = {}): Promise<HeldLease> {
+    return await (await this.#leaseAcquirer()).acquire(target, options);
+  }
+
+  /**
+   * Ends a lease by its id, also one that another process of this user holds (HeldLease.release is the way for one's own: it closes the descriptors first).
+   * Default timeout 60 s. Throws ApertureError LEASE_NOT_FOUND.
+   */
+  async release(leaseId: string, options: { readonly timeoutMs?: number } = {}): Promise<Lease> {
+    return await (await this.#leaseAcquirer()).release(leaseId, options.timeoutMs);
+  }
+
+  /** Ends the connection and the descriptor channel. Held leases go on until the process exits; their descriptors stay open. */
+  async close(): Promise<void> {
+    if (this.#acquirer !== null) (await this.#acquirer).close();
+    this.#calls.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  /** Loaded on first use: reading the inventory needs no native helper. */
+  #leaseAcquirer(): Promise<LeaseAcquirer> {
+    this.#acquirer ??= import("./lease-acquirer.js").then((module) => new module.LeaseAcquirer(this.#calls));
+    return this.#acquirer;
+  }
+}

@@ -1,0 +1,177 @@
+// A lease that this process holds: its descriptors, and the ways to use and to end it.
+
+import type { OwnedDescriptor } from "../descriptor.js";
+import { native, type VfioRegionInfo } from "../native.js";
+import { unwrap } from "./errors.js";
+import { type LeasedDescriptor, LeasedDeviceAccess } from "./leased-device.js";
+import type { Backend, DescriptorKind, EndCause, Lease, LeasedDevice, LeaseKind, Region } from "./model.js";
+import type { RegionMapping } from "./region-mapping.js";
+
+/**
+ * Why a lease is over for this process. CHANNEL_CLOSED: the descriptor channel ended (the daemon stopped or restarted), so nobody will tell this process
+ * about the lease any more; whether the daemon still has it is told by ApertureClient.lease.
+ */
+export interface LeaseEnd {
+  readonly cause: EndCause | "CHANNEL_CLOSED";
+}
+
+type ReleaseCall = (leaseId: string, timeoutMs: number | undefined) => Promise<Lease>;
+
+/**
+ * Made by ApertureClient.acquire. It owns the descriptors. The lease lives until release() or until this process exits, also when the
+ * connection to the daemon is lost.
+ *
+ * A device of kind DEVICE_UNBOUND is not bound to the lease's iommufd when it arrives, because binding is final for a descriptor and a VMM that is
+ * given it must bind it itself. bind(), and map, read, write and regionInfo on first use, bind it for this process: afterwards no
+ * VMM can use that descriptor.
+ */
+export class HeldLease {
+  /** UUID. */
+  readonly id: string;
+  readonly kind: LeaseKind;
+  readonly backend: Backend;
+  /** What the driver said of the devices before the lease, in the order of the request. */
+  readonly devices: readonly LeasedDevice[];
+  /** In the order in which they were sent. */
+  readonly descriptors: readonly LeasedDescriptor[];
+  /**
+   * Settles when the lease ends: by release(), by the daemon (device removed, daemon stopping, ...), or with the channel. Never rejects.
+   * The descriptors stay usable after an end that was not asked for; close them, or the device stays in quarantine.
+   */
+  readonly ended: Promise<LeaseEnd>;
+
+  readonly #devices: ReadonlyMap<string, LeasedDeviceAccess>;
+  readonly #releaseCall: ReleaseCall;
+  #settleEnded: (end: LeaseEnd) => void = () => undefined;
+  #released: Promise<Lease> | null = null;
+
+  /** Takes ownership of the descriptors. */
+  constructor(lease: Lease, descriptors: readonly OwnedDescriptor[], releaseCall: ReleaseCall) {
+    this.id = lease.id;
+    this.kind = lease.kind;
+    this.backend = lease.backend;
+    this.devices = lease.devices;
+    this.descriptors = lease.descriptors.flatMap((info, index) => {
+      const descriptor = descriptors[index];
+      return descriptor === undefined ? [] : [{ info, descriptor }];
+    });
+    this.#devices = new Map(lease.devices.map((device) => [device.address, new LeasedDeviceAccess(device, this.descriptors)]));
+    this.#releaseCall = releaseCall;
+    this.ended = new Promise((resolve) => {
+      this.#settleEnded = resolve;
+    });
+  }
+
+  /**
+   * The one descriptor of a kind, of a device where the kind has one. number: region index for REGION, group number for GROUP.
+   * Throws RangeError when the lease has none or several of that description.
+   */
+  descriptor(kind: DescriptorKind, address: string | null = null, number: number | null = null): OwnedDescriptor {
+    const matching = this.descriptors.filter(
+      ({ info }) =>
+        info.kind === kind &&
+        (address === null || info.address === address) &&
+        (number === null || info.region === number || info.group === number),
+    );
+    const [only] = matching;
+    if (only !== undefined && matching.length === 1) return only.descriptor;
+    const have = this.descriptors.map(({ info }) => info.kind).join(", ");
+    throw new RangeError(
+      `the lease has ${matching.length} descriptors of kind ${kind}${address === null ? "" : ` of ${address}`}; it holds ${have}`,
+    );
+  }
+
+  /** All regions of a device for a device lease, the leased ones for a region lease. Throws RangeError for a device of another lease. */
+  regions(address: string): readonly Region[] {
+    const device = this.devices.find((candidate) => candidate.address === address);
+    if (device === undefined) throw this.#unknown(address);
+    return device.regions;
+  }
+
+  /**
+   * Binds the device to the lease's iommufd (VFIO_DEVICE_BIND_IOMMUFD); once, for good. Nothing happens on back ends whose descriptors
+   * come ready. The kernel resets the device meanwhile: this can take seconds. Throws SystemCallError.
+   */
+  async bind(address: string): Promise<void> {
+    await this.#access(address).bind();
+  }
+
+  /**
+   * Maps a region: its areas MAP_SHARED in a reservation of its padded size, the tail without access. write false maps read-only. Binds on first use.
+   * Throws SystemCallError, RangeError for a region that the lease has not or that cannot be mapped.
+   */
+  async map(address: string, region: number, options: { readonly write: boolean }): Promise<RegionMapping> {
+    return await this.#access(address).map(region, options.write);
+  }
+
+  /**
+   * Reads length bytes (at most 64 MiB) at offset of a region, by pread. The tail reads 0xFF. Binds on first use.
+   * Throws SystemCallError, RangeError beyond the region's padded size.
+   */
+  async read(address: string, region: number, offset: bigint, length: number): Promise<Uint8Array> {
+    return await this.#access(address).read(region, offset, length);
+  }
+
+  /** Writes at offset of a region, by pwrite; bytes that fall into the tail are dropped. Binds on first use. Errors as read. */
+  async write(address: string, region: number, offset: bigint, data: Uint8Array): Promise<void> {
+    await this.#access(address).write(region, offset, data);
+  }
+
+  /** Asks the driver itself (VFIO_DEVICE_GET_REGION_INFO); not on the simulated host, which has no driver. Binds on first use. Throws SystemCallError. */
+  async regionInfo(address: string, region: number): Promise<VfioRegionInfo> {
+    return await this.#access(address).regionInfo(region);
+  }
+
+  /**
+   * Closes this process's descriptors and keeps the lease: for a parent that has given them to a child. Mappings stay usable. Can take as
+   * long as a device reset. Throws SystemCallError, after having closed all.
+   */
+  async closeDescriptors(): Promise<void> {
+    const results = await Promise.allSettled([...this.#devices.values()].map((device) => device.closeDescriptors()));
+    // The IOMMU context goes last: closing it while a device is in it would leave the device without one.
+    const queue = new native.BlockingQueue(`lease ${this.id}`);
+    const shared = this.descriptors.filter(({ descriptor }) => descriptor.isOpen);
+    const closed = await Promise.all(shared.map(({ descriptor }) => queue.close(descriptor.take())));
+    await queue.finish();
+    for (const result of results) if (result.status === "rejected") throw result.reason;
+    for (const result of closed) unwrap(result);
+  }
+
+  /**
+   * Closes mappings and descriptors, then ends the lease; answers with the ended lease, whose `quarantined` names devices that did not come
+   * free. Default timeout 60 s, because the daemon resets the devices first. Twice is harmless. Throws ApertureError, SystemCallError: what this process held is
+   * closed in any case.
+   */
+  release(options: { readonly timeoutMs?: number } = {}): Promise<Lease> {
+    this.#released ??= this.#release(options.timeoutMs);
+    return this.#released;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.release();
+  }
+
+  /** For the client that made this lease: the daemon or the channel ended it. */
+  markEnded(end: LeaseEnd): void {
+    this.#settleEnded(end);
+  }
+
+  async #release(timeoutMs: number | undefined): Promise<Lease> {
+    const mappings = await Promise.allSettled([...this.#devices.values()].map((device) => device.closeMappings()));
+    const [descriptors] = await Promise.allSettled([this.closeDescriptors()]);
+    const lease = await this.#releaseCall(this.id, timeoutMs);
+    this.markEnded({ cause: lease.endCause });
+    for (const result of [...mappings, descriptors]) if (result.status === "rejected") throw result.reason;
+    return lease;
+  }
+
+  #access(address: string): LeasedDeviceAccess {
+    const device = this.#devices.get(address);
+    if (device === undefined) throw this.#unknown(address);
+    return device;
+  }
+
+  #unknown(address: string): RangeError {
+    return new RangeError(`device ${address} is not in this lease; it has ${this.devices.map((device) => device.address).join(", ")}`);
+  }
+}

@@ -1,0 +1,19 @@
+// aperture/client: everything a VMM or an orchestrator written in TypeScript needs. docs/PROTOCOL.md is what it speaks.
+
+export { type ApertureClient, type ConnectOptions, connect } from "./client.js";
+export {
+  ApertureConnectionError,
+  ApertureError,
+  type FieldViolation,
+  HandoverError,
+  type HandoverReason,
+  type StatusName,
+  SystemCallError,
+} from "./errors.js";
+export type { HeldLease, LeaseEnd } from "./held-lease.js";
+export type { AcquireOptions } from "./lease-acquirer.js";
+export type { LeasedDescriptor } from "./leased-device.js";
+export type * from "./model.js";
+export type { RegionMapping } from "./region-mapping.js";
+export type { AcquireTarget } from "./requests.js";
+export { defaultSocketPath } from "./socket-path.js";

@@ -1,0 +1,139 @@
+// One AcquireLease from request to acknowledged descriptors. The answer comes on gRPC and the descriptors on the channel, in either order; the daemon
+// allows one unacknowledged offer a channel, so acquisitions of one client wait for each other here instead of being refused there.
+
+import { randomUUID } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { AcquireLeaseRequest } from "../generated/aperture/v1/AcquireLeaseRequest.js";
+import { decodeLease } from "./decode.js";
+import { type ChannelListener, DescriptorChannel, type Offer } from "./descriptor-channel.js";
+import { ApertureError, HandoverError } from "./errors.js";
+import type { EndedFrame } from "./frame.js";
+import { type GrpcCalls, required } from "./grpc-calls.js";
+import { HeldLease } from "./held-lease.js";
+import type { Lease } from "./model.js";
+import { checkOffer } from "./offer-check.js";
+import { OfferInbox } from "./offer-inbox.js";
+import { protoFiles } from "./proto-files.js";
+import { type AcquireTarget, encodeAcquire } from "./requests.js";
+import { channelPath } from "./socket-path.js";
+
+/** Resets run inside these two calls. */
+const LEASE_TIMEOUT_MS = 60_000;
+
+const RETRY_MS = 5;
+
+export interface AcquireOptions {
+  /** UUID version 4: the same id with the same request never grants twice. Default: a fresh one. */
+  readonly requestId?: string;
+  /** Milliseconds for attaching and for the call, each. Default 60,000. */
+  readonly timeoutMs?: number;
+}
+
+export class LeaseAcquirer implements ChannelListener {
+  readonly #calls: GrpcCalls;
+  readonly #held = new Map<string, HeldLease>();
+  #channel: DescriptorChannel | null = null;
+  #inbox: OfferInbox | null = null;
+  #turn: Promise<unknown> = Promise.resolve();
+
+  constructor(calls: GrpcCalls) {
+    this.#calls = calls;
+  }
+
+  acquire(target: AcquireTarget, options: AcquireOptions): Promise<HeldLease> {
+    const acquired = this.#turn.then(() => this.#acquire(target, options.requestId ?? randomUUID(), options.timeoutMs ?? LEASE_TIMEOUT_MS));
+    this.#turn = acquired.catch(() => undefined);
+    return acquired;
+  }
+
+  /** ReleaseLease, also of a lease that another process of this user holds. */
+  async release(leaseId: string, timeoutMs: number = LEASE_TIMEOUT_MS): Promise<Lease> {
+    const answer = await this.#calls.call(protoFiles().aperture.v1.LeaseService.service.ReleaseLease, { leaseId }, timeoutMs);
+    this.#held.delete(leaseId);
+    return decodeLease(required(answer.lease, "lease"));
+  }
+
+  /** Held leases go on; an acquisition that is under way fails with CHANNEL_CLOSED. */
+  close(): void {
+    const channel = this.#channel;
+    if (channel === null) return;
+    channel.close();
+    this.closed(new HandoverError("CHANNEL_CLOSED", "CANCELLED", "the client was closed"));
+  }
+
+  offered(offer: Offer): boolean {
+    if (this.#inbox === null) return false;
+    this.#inbox.put(offer);
+    return true;
+  }
+
+  ended(frame: EndedFrame): void {
+    this.#inbox?.noteEnd(frame);
+    this.#held.get(frame.leaseId)?.markEnded({ cause: frame.cause });
+    this.#held.delete(frame.leaseId);
+  }
+
+  closed(error: HandoverError): void {
+    this.#channel = null;
+    this.#inbox?.fail(error);
+    for (const lease of this.#held.values()) lease.markEnded({ cause: "CHANNEL_CLOSED" });
+    this.#held.clear();
+  }
+
+  async #acquire(target: AcquireTarget, requestId: string, timeoutMs: number): Promise<HeldLease> {
+    // An argument that is wrong is told before anything is opened.
+    encodeAcquire(target, requestId, 0n);
+    const channel = await this.#attached(timeoutMs);
+    const inbox = new OfferInbox();
+    this.#inbox = inbox;
+    try {
+      const lease = await this.#askFor(encodeAcquire(target, requestId, channel.id), timeoutMs, channel, inbox);
+      // A request that was answered before: the daemon sends descriptors once.
+      const before = this.#held.get(lease.id);
+      return before ?? (await this.#receive(channel, inbox, lease));
+    } finally {
+      this.#inbox = null;
+      for (const offer of inbox.rest()) channel.refuse(offer);
+    }
+  }
+
+  /**
+   * AcquireLease. The acknowledgement of the lease before travels on another socket than this call and has no answer, so the daemon can see the call first
+   * and say HANDOVER_PENDING: that passes within its acknowledgement time. What it offered before is nobody's and refused.
+   */
+  async #askFor(request: AcquireLeaseRequest, timeoutMs: number, channel: DescriptorChannel, inbox: OfferInbox): Promise<Lease> {
+    const retryUntil = Date.now() + channel.ackMs;
+    for (;;) {
+      try {
+        const answer = await this.#calls.call(protoFiles().aperture.v1.LeaseService.service.AcquireLease, request, timeoutMs);
+        return decodeLease(required(answer.lease, "lease"));
+      } catch (error) {
+        const pending = error instanceof ApertureError && error.reason === "HANDOVER_PENDING";
+        if (!pending || Date.now() > retryUntil) throw error;
+        for (const offer of inbox.rest()) channel.refuse(offer);
+        await sleep(RETRY_MS);
+      }
+    }
+  }
+
+  async #receive(channel: DescriptorChannel, inbox: OfferInbox, lease: Lease): Promise<HeldLease> {
+    const offer = await inbox.take(lease.id, channel.ackMs);
+    try {
+      checkOffer(offer, lease);
+      channel.acknowledge(lease.id, offer.descriptors.length);
+    } catch (error) {
+      channel.refuse(offer);
+      throw error;
+    }
+    const held = new HeldLease(lease, offer.descriptors, (leaseId, timeoutMs) => this.release(leaseId, timeoutMs));
+    const end = inbox.endOf(lease.id);
+    if (end === null) this.#held.set(lease.id, held);
+    else held.markEnded({ cause: end });
+    return held;
+  }
+
+  async #attached(timeoutMs: number): Promise<DescriptorChannel> {
+    if (this.#channel === null) this.#channel = await DescriptorChannel.attach(channelPath(this.#calls.socketPath), timeoutMs, this);
+    return this.#channel;
+  }
+}

@@ -1,0 +1,73 @@
+// Offers and ends that arrive while one acquisition is under way, before it is known which lease it made.
+
+import type { Offer } from "./descriptor-channel.js";
+import { HandoverError } from "./errors.js";
+import type { EndedFrame, FrameEndCause } from "./frame.js";
+
+interface Waiter {
+  readonly leaseId: string;
+  readonly resolve: (offer: Offer) => void;
+  readonly reject: (error: HandoverError) => void;
+}
+
+export class OfferInbox {
+  #offers: Offer[] = [];
+  readonly #ends = new Map<string, FrameEndCause>();
+  #failure: HandoverError | null = null;
+  #waiter: Waiter | null = null;
+
+  put(offer: Offer): void {
+    if (this.#waiter?.leaseId === offer.frame.leaseId) this.#waiter.resolve(offer);
+    else this.#offers.push(offer);
+  }
+
+  noteEnd(frame: EndedFrame): void {
+    this.#ends.set(frame.leaseId, frame.cause);
+  }
+
+  endOf(leaseId: string): FrameEndCause | null {
+    return this.#ends.get(leaseId) ?? null;
+  }
+
+  /** The channel is gone: no further offer can come. */
+  fail(error: HandoverError): void {
+    this.#failure = error;
+    this.#waiter?.reject(error);
+  }
+
+  /** The offer of a lease; the taker owns it. Throws HandoverError (HANDOVER_TIMEOUT, or why the channel ended). */
+  async take(leaseId: string, timeoutMs: number): Promise<Offer> {
+    const there = this.#offers.find((offer) => offer.frame.leaseId === leaseId);
+    if (there !== undefined) {
+      this.#offers = this.#offers.filter((offer) => offer !== there);
+      return there;
+    }
+    if (this.#failure !== null) throw this.#failure;
+    let timer: NodeJS.Timeout | undefined;
+    try {
+      return await new Promise<Offer>((resolve, reject) => {
+        this.#waiter = { leaseId, resolve, reject };
+        timer = setTimeout(() => reject(timedOut(leaseId, timeoutMs)), timeoutMs);
+      });
+    } finally {
+      clearTimeout(timer);
+      this.#waiter = null;
+    }
+  }
+
+  /** What nobody took; the caller owns it. */
+  rest(): readonly Offer[] {
+    const rest = this.#offers;
+    this.#offers = [];
+    return rest;
+  }
+}
+
+function timedOut(leaseId: string, timeoutMs: number): HandoverError {
+  return new HandoverError(
+    "HANDOVER_TIMEOUT",
+    "DEADLINE_EXCEEDED",
+    `the daemon granted lease ${leaseId} and sent no descriptors within ${timeoutMs} ms`,
+    "descriptors are sent once for each request_id: acquire with a new one",
+  );
+}

@@ -1,0 +1,211 @@
+// Devices through /dev/vfio/devices/vfioN and /dev/iommu. Two rules of the kernel shape all of it: nothing can be read before BIND, and a descriptor that was
+// bound once is bound for good. So probes and proofs open a descriptor of their own and bind it to one scratch iommufd that is never given to anybody, and a lease gets
+// descriptors that were never bound. One scratch for all: devices of one IOMMU group can be bound to one iommufd only.
+
+import { join } from "node:path";
+import type { DeviceFacts, DeviceProbe } from "../broker/device.js";
+import type { Host, HostCapability, KnownDevice, OpenedLease, OpenRequest, ProofOutcome } from "../broker/ports.js";
+import { granted, type Outcome } from "../broker/refusal.js";
+import type { OwnedDescriptor } from "../descriptor.js";
+import { bindProbing } from "./bind.js";
+import { CapabilityTable } from "./capability-table.js";
+import { openCdev } from "./cdev.js";
+import { readDevice } from "./device-reading.js";
+import { type ProvenDevice, resetAll } from "./device-reset.js";
+import { probeDmaBuf } from "./dma-buf.js";
+import { failedCall, failedOpen, heldBecause, isGone, text } from "./failed-call.js";
+import type { Holding } from "./holding.js";
+import { describe, describeDevice, HostLease } from "./host-lease.js";
+import { factsRefusal, type HostOptions, Machine } from "./machine.js";
+import { requestedRegions, shareRegions, unavailableScope } from "./region-lease.js";
+
+/** Queue of what belongs to no device. */
+const HOST_KEY = "iommufd";
+
+type Devices = readonly KnownDevice[];
+
+type Taken = Exclude<ProofOutcome, { result: "PROVEN" }> | { readonly result: "PROVEN"; readonly device: ProvenDevice };
+
+export class IommufdHost implements Host {
+  readonly backend = "IOMMUFD";
+  readonly #machine: Machine;
+  readonly #node: string;
+  readonly #own: Holding;
+  readonly #scratch: OwnedDescriptor;
+  readonly #capabilities: CapabilityTable;
+
+  private constructor(machine: Machine, node: string, own: Holding, scratch: OwnedDescriptor, capabilities: CapabilityTable) {
+    this.#machine = machine;
+    this.#node = node;
+    this.#own = own;
+    this.#scratch = scratch;
+    this.#capabilities = capabilities;
+  }
+
+  /** Opens the scratch iommufd, which also tells what an iommufd can do here. */
+  static async create(options: HostOptions): Promise<Outcome<IommufdHost>> {
+    const machine = new Machine(options);
+    const node = join(options.devRoot, "iommu");
+    const own = machine.holding();
+    const opened = await own.queue(HOST_KEY).open(node, "readwrite");
+    if (opened.error !== null) {
+      await own.close();
+      return { value: null, refusal: await failedOpen(opened.error, null, node, "node") };
+    }
+    const scratch = own.own(opened.value, "scratch iommufd", HOST_KEY);
+    const capabilities = new CapabilityTable({
+      iommufd: "not asked",
+      cdev: "not asked: no device was opened yet",
+      rlimit_mode: "not asked",
+      dma_buf_export: "not asked: needs a device",
+      dma_buf_mmap: "not asked: needs a device",
+      bind_token: "not asked: only a virtual function whose physical function has a VFIO driver can tell",
+    });
+    capabilities.set("iommufd", "AVAILABLE", `opened ${node}`);
+    const host = new IommufdHost(machine, node, own, scratch, capabilities);
+    // Fails only with EPERM, which is a fact to report and not an error.
+    const limited = await host.#limit(own, scratch);
+    if (limited !== null) {
+      await own.close();
+      return { value: null, refusal: limited };
+    }
+    return granted(host);
+  }
+
+  capabilities(): readonly HostCapability[] {
+    return this.#capabilities.all();
+  }
+
+  scan(): Promise<readonly DeviceFacts[]> {
+    return this.#machine.scan();
+  }
+
+  async probe(facts: DeviceFacts): Promise<Outcome<DeviceProbe>> {
+    const refusal = factsRefusal(facts);
+    if (refusal !== null) return { value: null, refusal };
+    const holding = this.#machine.holding();
+    try {
+      const device = await this.#openCdev(holding, facts);
+      if (device.refusal !== null) return device;
+      const queue = holding.queue(facts.address);
+      const pf = facts.physicalFunction;
+      const tellsOfTokens = pf !== null && (await this.#machine.isVfioBound(pf));
+      const bound = await bindProbing(queue, device.value, this.#scratch, facts.address, tellsOfTokens, this.#capabilities);
+      if (bound !== null) return { value: null, refusal: failedCall(bound, facts.address, "bind") };
+      const read = await readDevice(queue, device.value.borrow(), facts);
+      if (read.refusal !== null) return read;
+      const { kernel } = this.#machine;
+      await probeDmaBuf(kernel, queue, device.value.borrow(), facts.address, read.value.regions, this.#capabilities);
+      return read;
+    } finally {
+      await holding.close();
+    }
+  }
+
+  async open(request: OpenRequest, devices: Devices): Promise<Outcome<OpenedLease>> {
+    for (const { facts } of devices) {
+      const refusal = factsRefusal(facts);
+      if (refusal !== null) return { value: null, refusal };
+    }
+    const holding = this.#machine.holding();
+    const lease =
+      request.kind === "DEVICE" ? await this.#openDevices(holding, devices) : await this.#openRegions(holding, request, devices);
+    if (lease.refusal !== null) await holding.close();
+    return lease;
+  }
+
+  async prove(devices: readonly KnownDevice[]): Promise<ProofOutcome> {
+    const holding = this.#machine.holding();
+    const answers = await Promise.all(devices.map((known) => this.#take(holding, known)));
+    const held = answers.find((answer) => answer.result === "STILL_HELD") ?? answers.find((answer) => answer.result === "FAILED");
+    const proven = answers.filter((answer) => answer.result === "PROVEN").map((answer) => answer.device);
+    if (held === undefined && proven.length > 0) {
+      return { result: "PROVEN", proof: { reset: () => resetAll(proven), close: () => holding.close() } };
+    }
+    await holding.close();
+    return held ?? { result: "GONE" };
+  }
+
+  /** Takes one device of a proof: it is free when it can be bound. */
+  async #take(holding: Holding, known: KnownDevice): Promise<Taken> {
+    const { facts } = known;
+    const opened = await openCdev(this.#machine, holding, facts, false);
+    if (opened.refusal !== null) {
+      const { reason, message } = opened.refusal;
+      // Unbound counts as gone: a driver does not let go of a device before its last descriptor and mapping are closed.
+      return reason === "DEVICE_REMOVED" || reason === "NO_VFIO_DRIVER" ? { result: "GONE" } : { result: "FAILED", detail: message };
+    }
+    const queue = holding.queue(facts.address);
+    const bound = await queue.bindIommufd(opened.value.borrow(), this.#scratch.borrow(), null, facts.address);
+    if (bound.error === null) return { result: "PROVEN", device: { known, queue, device: opened.value } };
+    const held = heldBecause(bound.error, "bind");
+    if (held !== null) return { result: "STILL_HELD", detail: `${facts.address}: ${held}` };
+    return isGone(bound.error, "bind") ? { result: "GONE" } : { result: "FAILED", detail: text(bound.error) };
+  }
+
+  async close(): Promise<void> {
+    await this.#own.close();
+    this.#machine.queues.keepOnly(new Set());
+  }
+
+  async #openCdev(holding: Holding, facts: DeviceFacts): Promise<Outcome<OwnedDescriptor>> {
+    const device = await openCdev(this.#machine, holding, facts, true);
+    if (device.refusal === null) this.#capabilities.set("cdev", "AVAILABLE", `opened the character device of ${facts.address}`);
+    return device;
+  }
+
+  /** A fresh iommufd, limited before anything is in it (EBUSY afterwards: drivers/iommu/iommufd/ioas.c iommufd_option_rlimit_mode). */
+  async #openIommufd(holding: Holding, key: string): Promise<Outcome<OwnedDescriptor>> {
+    const opened = await holding.queue(key).open(this.#node, "readwrite");
+    if (opened.error !== null) return { value: null, refusal: await failedOpen(opened.error, null, this.#node, "node") };
+    const iommufd = holding.own(opened.value, "iommufd", key);
+    const limited = await this.#limit(holding, iommufd, key);
+    return limited === null ? granted(iommufd) : { value: null, refusal: limited };
+  }
+
+  async #limit(holding: Holding, iommufd: OwnedDescriptor, key = HOST_KEY): Promise<Outcome<never>["refusal"]> {
+    const limited = await holding.queue(key).iommufdSetRlimitMode(iommufd.borrow());
+    if (limited.error === null) {
+      this.#capabilities.set("rlimit_mode", "AVAILABLE", "IOMMU_OPTION_RLIMIT_MODE is set on every iommufd");
+      return null;
+    }
+    if (limited.error.code !== "EPERM") return failedCall(limited.error, null);
+    const detail = `${text(limited.error)}: without CAP_SYS_RESOURCE pinned memory is counted for each process and not for each user`;
+    this.#capabilities.set("rlimit_mode", "UNAVAILABLE", detail);
+    return null;
+  }
+
+  async #openDevices(holding: Holding, devices: Devices): Promise<Outcome<OpenedLease>> {
+    const [first] = devices;
+    if (first === undefined) throw new Error("a device lease names at least one device");
+    const iommufd = await this.#openIommufd(holding, first.facts.address);
+    if (iommufd.refusal !== null) return iommufd;
+    const descriptors = [{ info: describe("IOMMUFD"), descriptor: iommufd.value }];
+    const opened = await Promise.all(devices.map(({ facts }) => this.#openCdev(holding, facts)));
+    for (const [index, device] of opened.entries()) {
+      if (device.refusal !== null) return device;
+      const facts = devices[index]?.facts;
+      if (facts !== undefined) descriptors.push({ info: describeDevice("DEVICE_UNBOUND", facts.address), descriptor: device.value });
+    }
+    return granted(new HostLease(holding, descriptors, true));
+  }
+
+  /** The broker stays the owner: it binds the device in an iommufd of this lease alone, and keeps both open until the lease ends. */
+  async #openRegions(holding: Holding, request: Extract<OpenRequest, { kind: "REGION" }>, devices: Devices): Promise<Outcome<OpenedLease>> {
+    const [first] = devices;
+    if (first === undefined) throw new Error("a region lease names one device");
+    const { facts, probe } = first;
+    const regions = requestedRegions(facts.address, probe, request.regions);
+    if (regions.refusal !== null) return regions;
+    const unavailable = unavailableScope(request, this.#capabilities);
+    if (unavailable !== null) return { value: null, refusal: unavailable };
+    const iommufd = await this.#openIommufd(holding, facts.address);
+    if (iommufd.refusal !== null) return iommufd;
+    const device = await this.#openCdev(holding, facts);
+    if (device.refusal !== null) return device;
+    const queue = holding.queue(facts.address);
+    const bound = await queue.bindIommufd(device.value.borrow(), iommufd.value.borrow(), null, facts.address);
+    if (bound.error !== null) return { value: null, refusal: failedCall(bound.error, facts.address, "bind") };
+    return shareRegions(queue, holding, device.value, facts.address, regions.value, request.allowDeviceScope, this.#capabilities);
+  }
+}

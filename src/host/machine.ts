@@ -1,0 +1,132 @@
+// What both kernel interfaces share: where sysfs and /dev are, the queues, the scan, and the question whether a device is still what the broker last saw.
+
+import { join } from "node:path";
+import type { Address, DeviceFacts } from "../broker/device.js";
+import type { Observer } from "../broker/ports.js";
+import type { Refusal } from "../broker/refusal.js";
+import { type Native, native } from "../native.js";
+import { DeviceQueues } from "./device-queues.js";
+import { DriverOverrides } from "./driver-override.js";
+import { Holding } from "./holding.js";
+import { bindKeyOf, SysfsScanner } from "./sysfs.js";
+import { devicesFolder, readDriver, readNames, readVfioDevices } from "./sysfs-device.js";
+
+/** The part of the native helper that the host layer uses; tests put a made-up kernel here. */
+export type KernelCalls = Pick<Native, "BlockingQueue" | "mapRegion">;
+
+export interface HostOptions {
+  /** Normally /sys. */
+  readonly sysRoot: string;
+  /** Normally /dev. */
+  readonly devRoot: string;
+  readonly observer: Pick<Observer, "fault">;
+  readonly kernel?: KernelCalls;
+}
+
+/** Where a device stands now, compared with the facts that the broker has. */
+export type Standing = { readonly state: "SAME" } | { readonly state: "GONE" | "UNBOUND" | "REBOUND"; readonly refusal: Refusal };
+
+export function groupKey(id: number): string {
+  return `group ${id}`;
+}
+
+export class Machine {
+  readonly sysRoot: string;
+  readonly devRoot: string;
+  readonly kernel: KernelCalls;
+  readonly observer: Pick<Observer, "fault">;
+  readonly queues: DeviceQueues;
+  readonly scanner: SysfsScanner;
+
+  constructor(options: HostOptions) {
+    const kernel = options.kernel ?? native;
+    this.sysRoot = options.sysRoot;
+    this.devRoot = options.devRoot;
+    this.observer = options.observer;
+    this.kernel = kernel;
+    this.queues = new DeviceQueues((name) => new kernel.BlockingQueue(name));
+    this.scanner = new SysfsScanner(options.sysRoot, new DriverOverrides(kernel, options.sysRoot), options.observer);
+  }
+
+  async scan(): Promise<readonly DeviceFacts[]> {
+    const devices = await this.scanner.scan();
+    const keys = new Set<string>();
+    for (const { address, iommuGroup } of devices) {
+      keys.add(address);
+      if (iommuGroup !== null) keys.add(groupKey(iommuGroup.id));
+    }
+    this.queues.keepOnly(keys);
+    return devices;
+  }
+
+  holding(): Holding {
+    return new Holding(this.queues, this.observer);
+  }
+
+  /** Folder of a device in sysfs. */
+  folder(facts: DeviceFacts): string {
+    return join(devicesFolder(this.sysRoot), facts.address);
+  }
+
+  /** Whether a VFIO driver has the device now. */
+  async isVfioBound(address: Address): Promise<boolean> {
+    return (await readVfioDevices(join(devicesFolder(this.sysRoot), address))).length > 0;
+  }
+
+  /**
+   * Asked again after a descriptor is open: an open descriptor keeps the driver registered, so what is seen then stays true, and a device that was bound
+   * anew in between (with other regions, perhaps) is not taken for the one that was probed.
+   */
+  async standing(facts: DeviceFacts): Promise<Standing> {
+    const { address } = facts;
+    const folder = this.folder(facts);
+    const [driver, vfioDevices] = await Promise.all([readDriver(folder), readVfioDevices(folder)]);
+    if (vfioDevices.length === 0) {
+      if ((await readNames(folder)).length === 0) {
+        return {
+          state: "GONE",
+          refusal: { reason: "DEVICE_REMOVED", message: `${address}: it has left the machine`, metadata: { address } },
+        };
+      }
+      return { state: "UNBOUND", refusal: noVfioDriver(address, driver?.name ?? "") };
+    }
+    if (bindKeyOf(address, { driver, vfioDevices }) !== facts.bindKey) {
+      const message = `${address}: it was bound anew since it was probed; the next scan reads it again`;
+      return { state: "REBOUND", refusal: { reason: "HOST_OPERATION_FAILED", message, metadata: { address } } };
+    }
+    return { state: "SAME" };
+  }
+
+  /** Why the device cannot be opened now, as far as sysfs tells. sameBinding: a device that was bound anew counts too. */
+  async refusalNow(facts: DeviceFacts, sameBinding: boolean): Promise<Refusal | null> {
+    const standing = await this.standing(facts);
+    return standing.state === "SAME" || (standing.state === "REBOUND" && !sameBinding) ? null : standing.refusal;
+  }
+}
+
+/** What its facts alone say against opening a device; null when nothing does. */
+export function factsRefusal(facts: DeviceFacts): Refusal | null {
+  return facts.vfioBound ? groupRefusal(facts) : noVfioDriver(facts.address, facts.driver);
+}
+
+function noVfioDriver(address: Address, driver: string): Refusal {
+  return {
+    reason: "NO_VFIO_DRIVER",
+    message: `${address}: ${driver === "" ? "it has no driver" : `its driver ${driver} is no VFIO driver`}`,
+    metadata: { address },
+  };
+}
+
+/** Why a device's IOMMU group keeps it from being used, naming the members in the way; null when it does not. */
+export function groupRefusal(facts: DeviceFacts): Refusal | null {
+  const { address, iommuGroup: group } = facts;
+  if (group === null) return { reason: "NO_IOMMU_GROUP", message: `${address}: it has no IOMMU group`, metadata: { address } };
+  if (group.viable) return null;
+  const spoilers = group.members.filter((member) => member.spoils).map((member) => `${member.address} (${member.driver})`);
+  const inTheWay = spoilers.length === 0 ? "a member that is no PCI function" : spoilers.join(", ");
+  return {
+    reason: "GROUP_NOT_VIABLE",
+    message: `${address}: IOMMU group ${group.id} cannot be used while ${inTheWay} has a driver that does its own DMA`,
+    metadata: { address, group: String(group.id), spoilers: spoilers.join(", ") },
+  };
+}

@@ -1,0 +1,151 @@
+// A real process that holds a lease and does what a line on stdin says, one JSON line on stdout for each: so that tests can have clients of another uid, kill
+// them, or let them keep only a mapping. Values cross as decimal strings, because 64 bits do not fit a JSON number.
+//
+//   SOCKET is the only argument. First line out: {"ok":true,"pid":...,"uid":...}.
+//
+//   acquire ADDRESS...              {lease, backend, kind, descriptors: [{kind, scope, address, region, group, offset, size, fd}], devices: [{address, regions}]}
+//   acquire-regions ADDRESS LIST    the same; LIST as in 2,4
+//   bind ADDRESS                    VFIO_DEVICE_BIND_IOMMUFD
+//   info ADDRESS REGION             what the driver says now: {flags, size, offset, sparse}
+//   map ADDRESS REGION              read-write; {size}
+//   peek ADDRESS REGION OFFSET      32 bits through the mapping: {value}
+//   poke ADDRESS REGION OFFSET VALUE
+//   read ADDRESS REGION OFFSET N    by pread: {hex}
+//   write ADDRESS REGION OFFSET HEX by pwrite
+//   drop-descriptors                closes every descriptor, keeps mappings and lease
+//   unmap                           closes every mapping
+//   descriptors                     {count}: open descriptors of this process
+//   ended                           waits for the lease's end: {cause}
+//   release                         {state, endCause, quarantined}
+//   exit                            without releasing anything
+//
+// A failure is {"ok":false, name, reason, code, message}. Offsets and values may be written in hexadecimal (0x...).
+
+import { readdirSync } from "node:fs";
+import { createInterface } from "node:readline";
+import { type ApertureClient, ApertureError, connect, type HeldLease, type RegionMapping } from "../../../src/client/index.js";
+
+class Holder {
+  readonly #client: ApertureClient;
+  readonly #mappings = new Map<string, RegionMapping>();
+  #lease: HeldLease | null = null;
+
+  constructor(client: ApertureClient) {
+    this.#client = client;
+  }
+
+  async obey(line: string): Promise<object> {
+    const [verb = "", ...words] = line.trim().split(/\s+/);
+    const [address = "", region = "", offset = "0", value = "0"] = words;
+    switch (verb) {
+      case "acquire":
+        return this.#hold(await this.#client.acquire({ kind: "device", addresses: words }));
+      case "acquire-regions":
+        return this.#hold(await this.#client.acquire({ kind: "region", address, regions: region.split(",").map(Number) }));
+      case "bind":
+        await this.#held().bind(address);
+        return {};
+      case "info":
+        return await this.#held().regionInfo(address, Number(region));
+      case "map":
+        return await this.#map(address, Number(region));
+      case "peek":
+        return { value: words32(await this.#mapping(address, region).read(BigInt(offset), 4)) };
+      case "poke":
+        await this.#mapping(address, region).write(BigInt(offset), bytes32(Number(value)));
+        return {};
+      case "read":
+        return { hex: Buffer.from(await this.#held().read(address, Number(region), BigInt(offset), Number(value))).toString("hex") };
+      case "write":
+        await this.#held().write(address, Number(region), BigInt(offset), Buffer.from(value, "hex"));
+        return {};
+      case "drop-descriptors":
+        await this.#held().closeDescriptors();
+        return {};
+      case "unmap":
+        for (const mapping of this.#mappings.values()) await mapping.close();
+        this.#mappings.clear();
+        return {};
+      case "descriptors":
+        // The folder's own descriptor is in the list.
+        return { count: readdirSync("/proc/self/fd").length - 1 };
+      case "ended":
+        return await this.#held().ended;
+      case "release":
+        return await this.#release();
+      default:
+        throw new RangeError(`holder does not know \`${verb}\``);
+    }
+  }
+
+  #hold(lease: HeldLease): object {
+    this.#lease = lease;
+    const descriptors = lease.descriptors.map(({ info, descriptor }) => ({ ...info, fd: descriptor.borrow() }));
+    return { lease: lease.id, kind: lease.kind, backend: lease.backend, descriptors, devices: lease.devices };
+  }
+
+  #held(): HeldLease {
+    if (this.#lease === null) throw new RangeError("holder has no lease yet");
+    return this.#lease;
+  }
+
+  async #map(address: string, region: number): Promise<object> {
+    const mapping = await this.#held().map(address, region, { write: true });
+    this.#mappings.set(`${address} ${region}`, mapping);
+    return { size: mapping.size };
+  }
+
+  #mapping(address: string, region: string): RegionMapping {
+    const mapping = this.#mappings.get(`${address} ${region}`);
+    if (mapping === undefined) throw new RangeError(`holder has not mapped region ${region} of ${address}`);
+    return mapping;
+  }
+
+  async #release(): Promise<object> {
+    const { state, endCause, quarantined } = await this.#held().release();
+    this.#mappings.clear();
+    this.#lease = null;
+    return { state, endCause, quarantined };
+  }
+}
+
+function words32(bytes: Uint8Array): number {
+  return Buffer.from(bytes).readUInt32LE(0);
+}
+
+function bytes32(value: number): Uint8Array {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32LE(value);
+  return bytes;
+}
+
+function answer(value: object): void {
+  process.stdout.write(`${JSON.stringify(value, (_key, part: unknown) => (typeof part === "bigint" ? part.toString() : part))}\n`);
+}
+
+function failure(error: unknown): object {
+  if (error instanceof ApertureError) {
+    const { name, reason, code, message, next, metadata } = error;
+    return { ok: false, name, reason, code, message, next, metadata };
+  }
+  const { name, message } = error instanceof Error ? error : new Error(String(error));
+  return { ok: false, name, reason: name, code: "UNKNOWN", message };
+}
+
+const [socket] = process.argv.slice(2);
+try {
+  const holder = new Holder(await connect(socket === undefined ? {} : { socket }));
+  answer({ ok: true, pid: process.pid, uid: process.getuid?.() ?? -1 });
+  for await (const line of createInterface({ input: process.stdin })) {
+    if (line.trim() === "exit") break;
+    try {
+      answer({ ok: true, ...(await holder.obey(line)) });
+    } catch (error) {
+      answer(failure(error));
+    }
+  }
+} catch (error) {
+  answer(failure(error));
+}
+// With the channel open, and perhaps a lease: its end by the death of its holder is what some tests are about.
+process.exit();

@@ -1,0 +1,45 @@
+// The host contract on the kernel's own interfaces: what passes here and on the simulated host is what the broker may rely on.
+
+import assert from "node:assert/strict";
+import { IommufdHost } from "../../../src/host/iommufd-host.js";
+import { LegacyHost } from "../../../src/host/legacy-host.js";
+import { hostContract } from "../../contract/host-contract.js";
+import { edu, graceHopper, igbVfs, ivshmem, testdev } from "../devices.js";
+import { world } from "./world.js";
+
+const options = {
+  sysRoot: "/sys",
+  devRoot: "/dev",
+  observer: {
+    fault: (where: string, error: unknown) => {
+      assert.fail(`${where}: ${String(error)}`);
+    },
+  },
+};
+
+const [vf0, vf1] = igbVfs;
+
+// Without reset; with FLR; the padded aperture (on the stock kernel the same device is an ordinary one).
+for (const [first, second, region, reset] of [
+  [edu, testdev, 0, "UNSUPPORTED"],
+  [vf0, vf1, 0, "DONE"],
+  [graceHopper, ivshmem, world === "iommufd" ? 4 : 0, "UNSUPPORTED"],
+] as const) {
+  hostContract({
+    rung: "[lab kernel]",
+    create: async () => {
+      const host = world === "iommufd" ? await IommufdHost.create(options) : await LegacyHost.create(options);
+      return host.value ?? assert.fail(host.refusal?.message ?? "");
+    },
+    first: first.address,
+    second: second.address,
+    region,
+    kinds: () => (world === "iommufd" ? ["IOMMUFD", "DEVICE_UNBOUND"] : ["CONTAINER", "GROUP", "DEVICE"]),
+    reset,
+    // No released kernel lets a process map a dma-buf of a region; when one does, this turns red and says so.
+    regionScope: "REFUSED",
+    widestScope: "DEVICE",
+    // Under emulation garbage collection alone stops the loop for this long; a BIND or a reset on the loop would be several times as much.
+    longestPauseMs: 150,
+  });
+}

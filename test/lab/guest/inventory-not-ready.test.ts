@@ -1,0 +1,96 @@
+// A Grace Hopper whose link or memory is not ready: its driver's probe polls for 30 s and gives up. The daemon must say so, and must not stand still meanwhile:
+// all that time the kernel holds the device's lock. Takes those 30 s, so it comes last.
+
+import assert from "node:assert/strict";
+import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { after, describe, test } from "node:test";
+import type { DeviceFacts } from "../../../src/broker/device.js";
+import { ineligibleReasons } from "../../../src/broker/eligibility.js";
+import { IommufdHost } from "../../../src/host/iommufd-host.js";
+import { openDescriptors } from "../../contract/client-side.js";
+import { edu, graceHopper } from "../devices.js";
+import { world } from "./world.js";
+
+const folder = join("/sys/bus/pci/devices", graceHopper.address);
+
+/** One of the two words that the driver polls. */
+function setLinkWord(value: number): void {
+  const [bar0 = ""] = readFileSync(join(folder, "resource"), "utf8").split(" ");
+  const at = `0x${(BigInt(bar0) + 0x1498n).toString(16)}`;
+  writeFileSync(join(folder, "enable"), "1");
+  execFileSync("busybox", ["devmem", at, "32", `0x${value.toString(16)}`]);
+  writeFileSync(join(folder, "enable"), "0");
+}
+
+/** Asks the drivers for the device, in a process of its own: the write returns when the driver's probe does. */
+async function askDrivers(): Promise<void> {
+  const child = spawn("sh", ["-c", `echo ${graceHopper.address} >/sys/bus/pci/drivers_probe`], { stdio: "ignore" });
+  await once(child, "exit");
+}
+
+if (world === "iommufd") {
+  describe("[lab kernel] a Grace Hopper that is not ready", () => {
+    after(async () => {
+      setLinkWord(0xff);
+      await askDrivers();
+    });
+
+    test("is told with the reason, holds nobody up, and is a new device once it is ready", async () => {
+      const created = await IommufdHost.create({
+        sysRoot: "/sys",
+        devRoot: "/dev",
+        observer: { fault: (_where, error) => assert.fail(String(error)) },
+      });
+      const host = created.value ?? assert.fail(created.refusal?.message ?? "");
+      const find = async (address: string): Promise<DeviceFacts> =>
+        (await host.scan()).find((facts) => facts.address === address) ?? assert.fail(`${address} is missing`);
+      const open = openDescriptors();
+      const ready = await find(graceHopper.address);
+      assert.equal(ready.vfioBound, true);
+
+      writeFileSync(join(folder, "driver/unbind"), graceHopper.address);
+      setLinkWord(0);
+      const probing = askDrivers();
+      let ended = false;
+      void probing.then(() => {
+        ended = true;
+      });
+
+      let scans = 0;
+      while (!ended) {
+        const begin = performance.now();
+        const facts = await find(graceHopper.address);
+        assert.equal(facts.vfioBound, false);
+        assert.equal((await host.probe(facts)).refusal?.reason, "NO_VFIO_DRIVER");
+        const other = await host.probe(await find(edu.address));
+        assert.equal(other.refusal, null, other.refusal?.message);
+        if (ended) break;
+        assert.ok(performance.now() - begin < 10_000, `the daemon stood still for ${performance.now() - begin} ms`);
+        scans += 1;
+        await new Promise((resolve) => setTimeout(resolve, 2000));
+      }
+      assert.ok(scans >= 3, `${scans} scans while the driver polled`);
+
+      const failed = await find(graceHopper.address);
+      assert.deepEqual([failed.driver, failed.driverOverride, failed.vfioBound], ["", "nvgrace_gpu_vfio_pci", false]);
+      const [reason] = ineligibleReasons({ facts: failed, probe: null, probeRefusal: null, state: "FREE", stateDetail: "" });
+      assert.equal(reason?.reason, "DRIVER_NOT_READY");
+      // What the broker knew of it before is of another binding.
+      assert.notEqual((await host.probe(ready)).refusal, null);
+      assert.equal((await host.prove([{ facts: ready, probe: { resetSupported: false, regions: [], notReady: null } }])).result, "GONE");
+
+      setLinkWord(0xff);
+      await askDrivers();
+      const again = await find(graceHopper.address);
+      assert.equal(again.vfioBound, true);
+      assert.notEqual(again.bindKey, ready.bindKey);
+      const probe = await host.probe(again);
+      assert.equal(probe.value?.regions.find((region) => region.index === 4)?.backedSize, 0x2000_0000n);
+      assert.equal(openDescriptors(), open);
+      await host.close();
+    });
+  });
+}
