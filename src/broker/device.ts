@@ -60,7 +60,7 @@ export interface DeviceFacts {
   readonly classCode: number;
   /** Empty when no driver is bound. */
   readonly driver: string;
-  /** driver_override as set in sysfs; empty when not set. */
+  /** driver_override as set in sysfs; empty when not set, and while a VFIO driver has the device (then nobody needs it, and reading it takes the device's lock). */
   readonly driverOverride: string;
   readonly iommuGroup: IommuGroup | null;
   readonly resetMethods: readonly string[];

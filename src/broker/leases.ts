@@ -6,6 +6,7 @@ import { Book } from "./book.js";
 import type { Address } from "./device.js";
 import type { Inventory } from "./inventory.js";
 import { type AcquireRequest, type Claim, type Lease, type LeaseView, leasePhase } from "./lease.js";
+import { EndedLeases, RequestMemory } from "./memory.js";
 import type { PolicyRule } from "./policy.js";
 import type {
   Clock,
@@ -32,11 +33,6 @@ export interface LeaseLimits extends RetryLimits {
   readonly endedKept: number;
 }
 
-interface Remembered {
-  readonly body: string;
-  readonly outcome: Promise<Outcome<Lease>>;
-}
-
 export class Leases {
   readonly #host: Host;
   readonly #inventory: Inventory;
@@ -50,9 +46,8 @@ export class Leases {
   readonly #tenants = new TenantMemory();
   readonly #reclaimer: Reclaimer;
   readonly #active = new Map<string, Lease>();
-  /** In order of their end. */
-  readonly #ended = new Map<string, Lease>();
-  readonly #requests = new Map<string, Remembered>();
+  readonly #requests = new RequestMemory();
+  readonly #ended: EndedLeases;
   #rules: readonly PolicyRule[];
   #draining = false;
 
@@ -75,6 +70,9 @@ export class Leases {
     this.#newId = deps.newId;
     this.#observer = deps.observer;
     this.#limits = deps.limits;
+    this.#ended = new EndedLeases(deps.limits, (lease) => {
+      if (lease.requestKey !== null) this.#requests.forget(lease.requestKey);
+    });
     this.#rules = deps.rules;
     this.#operators = new Set(deps.operators);
     this.#book = new Book(deps.inventory, deps.observer);
@@ -95,7 +93,9 @@ export class Leases {
   }
 
   async acquire(peer: Peer, request: AcquireRequest): Promise<Outcome<LeaseView>> {
-    const outcome = await this.#remembered(peer, request);
+    const key = request.requestId === "" ? null : `${peer.processId} ${request.requestId}`;
+    const make = (): Promise<Outcome<Lease>> => this.#acquire(peer, request, key);
+    const outcome = await (key === null ? make() : this.#requests.once(key, request, make));
     if (outcome.refusal) {
       this.#observer.acquireRefused(peer, outcome.refusal);
       return outcome;
@@ -142,23 +142,6 @@ export class Leases {
   }
 
   // ---- acquire ----
-
-  async #remembered(peer: Peer, request: AcquireRequest): Promise<Outcome<Lease>> {
-    if (request.requestId === "") return this.#acquire(peer, request, null);
-    const key = `${peer.processId} ${request.requestId}`;
-    const body = JSON.stringify([request.kind, request.devices, String(request.channel)]);
-    const earlier = this.#requests.get(key);
-    if (earlier) {
-      if (earlier.body === body) return earlier.outcome;
-      return refuse("REQUEST_ID_REUSED", `request_id ${request.requestId} was used with another request before`, { field: "request_id" });
-    }
-    const outcome = this.#acquire(peer, request, key);
-    this.#requests.set(key, { body, outcome });
-    const settled = await outcome;
-    // A refusal changed nothing: the same id may be tried again.
-    if (settled.refusal) this.#requests.delete(key);
-    return settled;
-  }
 
   async #acquire(peer: Peer, request: AcquireRequest, requestKey: string | null): Promise<Outcome<Lease>> {
     if (this.#draining) return refuse("DRAINING", "the daemon is stopping and takes no new leases");
@@ -316,8 +299,7 @@ export class Leases {
     lease.endTime = this.#clock.now();
     lease.ackDeadline = null;
     this.#active.delete(lease.id);
-    this.#ended.set(lease.id, lease);
-    this.#forgetOld();
+    this.#ended.add(lease, lease.endTime);
     this.#observer.leaseEnded(lease.id, lease.endCause ?? "RELEASED", lease.quarantined);
     lease.markEnded();
   }
@@ -327,15 +309,6 @@ export class Leases {
       await opened.close();
     } catch (error) {
       this.#observer.fault(`closing lease ${lease.id}`, error);
-    }
-  }
-
-  #forgetOld(): void {
-    const oldest = this.#clock.now() - this.#limits.endedMs;
-    for (const [id, lease] of this.#ended) {
-      if (this.#ended.size <= this.#limits.endedKept && (lease.endTime ?? 0) > oldest) return;
-      this.#ended.delete(id);
-      if (lease.requestKey !== null) this.#requests.delete(lease.requestKey);
     }
   }
 

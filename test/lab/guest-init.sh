@@ -72,10 +72,11 @@ if [ "$interactive" = yes ]; then
     stty -F /dev/ttyS0 rows "$rows" columns "$columns"
     # A shell needs a controlling terminal for job control and Ctrl-C, and /dev/console cannot be one.
     setsid cttyhack chroot /root /bin/sh /results/command
-    echo $? >/root/results/status
 else
     chroot /root /bin/sh /results/command </dev/null >/root/results/output 2>&1
-    echo $? >/root/results/status
 fi
+status=$?
 dmesg >/root/results/kernel-log
+# The status comes last: it says that the rest is there.
+echo "$status" >/root/results/status
 poweroff -f

@@ -28,9 +28,9 @@ export interface GuestPlan {
 }
 
 export interface GuestEnd {
-  /** Of the command; null when the guest did not get as far. */
+  /** Of the command; null when the guest did not get as far. The other results are complete when it is there. */
   readonly status: number | null;
-  /** Why there is no status. */
+  /** Why the guest did not end as it should. */
   readonly trouble: string | null;
   readonly seconds: number;
   readonly output: string;
@@ -105,7 +105,8 @@ function follow(path: string, onLine: (line: string) => void): { finish: () => P
   };
 }
 
-async function runQemu(machine: Machine, deadlineMs: number): Promise<string> {
+/** Returns what went wrong, null when the guest powered itself off. */
+async function runQemu(machine: Machine, deadlineMs: number): Promise<string | null> {
   const terminal = machine.console === "terminal";
   // setpriv makes the kernel end QEMU when this process ends, however it does.
   const args = ["--pdeathsig", "KILL", "qemu-system-x86_64", ...qemuArguments(machine)];
@@ -113,18 +114,14 @@ async function runQemu(machine: Machine, deadlineMs: number): Promise<string> {
   let printed = "";
   for (const stream of [qemu.stdout, qemu.stderr]) stream?.on("data", (chunk: Buffer) => (printed += chunk));
   let timedOut = false;
-  const timer = terminal
-    ? undefined
-    : setTimeout(() => {
-        timedOut = true;
-        qemu.kill("SIGKILL");
-      }, deadlineMs);
-  const ended = await new Promise<string>((resolve) => {
+  const end = () => {
+    timedOut = true;
+    qemu.kill("SIGKILL");
+  };
+  const timer = terminal ? undefined : setTimeout(end, deadlineMs);
+  const ended = await new Promise<string | null>((resolve) => {
     qemu.on("error", (error) => resolve(`QEMU could not be started: ${error.message}`));
-    qemu.on("close", (code, signal) => {
-      const how = code === 0 ? "the guest ended before its command did" : `QEMU ended with ${signal ?? `status ${code}`}`;
-      resolve(printed === "" ? how : `${how} (QEMU printed: ${printed.trim()})`);
-    });
+    qemu.on("close", (code, signal) => resolve(code === 0 ? null : `QEMU ended with ${signal ?? `status ${code}`}: ${printed.trim()}`));
   });
   clearTimeout(timer);
   return timedOut ? `the guest was not done after ${deadlineMs / 1000} s and was ended` : ended;
@@ -156,9 +153,10 @@ export async function runGuest(plan: GuestPlan): Promise<GuestEnd> {
   await events.finish();
 
   const status = Number.parseInt(await textOf(join(results, "status")), 10);
+  const unfinished = Number.isNaN(status) ? "the guest ended before its command did" : null;
   return {
     status: Number.isNaN(status) ? null : status,
-    trouble: Number.isNaN(status) ? ended : null,
+    trouble: ended ?? unfinished,
     seconds: (performance.now() - begin) / 1000,
     output: await textOf(join(results, "output")),
     console: await textOf(join(plan.folder, "console")),

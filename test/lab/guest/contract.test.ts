@@ -39,7 +39,5 @@ for (const [first, second, region, reset] of [
     // No released kernel lets a process map a dma-buf of a region; when one does, this turns red and says so.
     regionScope: "REFUSED",
     widestScope: "DEVICE",
-    // Under emulation garbage collection alone stops the loop for this long; a BIND or a reset on the loop would be several times as much.
-    longestPauseMs: 150,
   });
 }

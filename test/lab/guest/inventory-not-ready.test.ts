@@ -12,6 +12,7 @@ import { ineligibleReasons } from "../../../src/broker/eligibility.js";
 import { IommufdHost } from "../../../src/host/iommufd-host.js";
 import { openDescriptors } from "../../contract/client-side.js";
 import { edu, graceHopper } from "../devices.js";
+import { linkName } from "./sysfs.js";
 import { world } from "./world.js";
 
 const folder = join("/sys/bus/pci/devices", graceHopper.address);
@@ -33,7 +34,9 @@ async function askDrivers(): Promise<void> {
 
 if (world === "iommufd") {
   describe("[lab kernel] a Grace Hopper that is not ready", () => {
+    // For the tests that come after a failure of this one.
     after(async () => {
+      if (linkName(graceHopper.address, "driver") !== null) return;
       setLinkWord(0xff);
       await askDrivers();
     });
