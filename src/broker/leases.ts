@@ -107,7 +107,7 @@ export class Leases {
   async release(peer: Peer, id: string): Promise<Outcome<LeaseView>> {
     const found = this.#visible(peer, id);
     if (found.refusal) return found;
-    this.#end(found.value, "RELEASED");
+    this.#end(found.value, "RELEASED", peer);
     await found.value.ended;
     return granted(this.#view(found.value));
   }
@@ -276,7 +276,7 @@ export class Leases {
   // ---- end ----
 
   /** Starts the end of a lease; lease.ended tells when it is over. Later causes change nothing. */
-  #end(lease: Lease, cause: EndCause): void {
+  #end(lease: Lease, cause: EndCause, by: Peer | null = null): void {
     if (lease.endCause !== null || lease.doomed !== null) return;
     const event = cause === "DEVICE_REMOVED" ? "REMOVED" : "END";
     const effects = lease.claims.flatMap((claim) => this.#book.step(claim, event) ?? []);
@@ -285,7 +285,8 @@ export class Leases {
       return;
     }
     lease.endCause = cause;
-    if (cause !== "RELEASED") lease.channel.ended(lease.id, cause);
+    // Who released it knows; the holder is told of everything else, also of a release by the operator or another process of its user.
+    if (by?.processId !== lease.peer.processId) lease.channel.ended(lease.id, cause);
     void this.#conclude(lease);
   }
 

@@ -112,7 +112,7 @@ export class ApertureClient {
   /**
    * Leases devices or regions: all or none. Descriptors are close-on-exec. Calls of one client wait for each other. Throws ApertureError
    * (DEVICE_BUSY, POLICY_DENIED, LEASE_QUOTA, ...), HandoverError, SystemCallError, RangeError for a target that names nothing; on every error all descriptors
-   * that arrived are closed and the daemon undoes the lease.
+   * that arrived are closed and the lease is undone.
    */
   async acquire(target: AcquireTarget, options: AcquireOptions = {}): Promise<HeldLease> {
     return await (await this.#leaseAcquirer()).acquire(target, options);
@@ -126,7 +126,10 @@ export class ApertureClient {
     return await (await this.#leaseAcquirer()).release(leaseId, options.timeoutMs);
   }
 
-  /** Ends the connection and the descriptor channel. Held leases go on until the process exits; their descriptors stay open. */
+  /**
+   * Ends the connection and the descriptor channel. Held leases go on until the process exits; their descriptors stay open. An acquisition that is under way
+   * fails, and what the daemon had granted it ends with the process.
+   */
   async close(): Promise<void> {
     if (this.#acquirer !== null) (await this.#acquirer).close();
     this.#calls.close();

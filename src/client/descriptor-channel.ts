@@ -1,5 +1,6 @@
 // The client's end of the descriptor channel (docs/PROTOCOL.md): attaches once, then turns incoming frames into offers and ends. Every descriptor
-// that arrives has an owner from the line that received it; an offer that nobody waits for is refused at once, so that the daemon undoes its lease.
+// that arrives has an owner from the line that received it. An offer is answered in the call that read it, because the daemon undoes what is not
+// acknowledged in time and nothing that this process still has to do, or to wait for, may use that time up.
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { OwnedDescriptor } from "../descriptor.js";
@@ -24,13 +25,16 @@ export interface Offer {
   readonly frame: OfferFrame;
   /** In the frame's order; empty when truncated. Whoever took the offer closes them. */
   readonly descriptors: readonly OwnedDescriptor[];
-  /** MSG_CTRUNC: the kernel dropped descriptors; those that had arrived are closed. */
+  /** Not all descriptors arrived (MSG_CTRUNC); those that did are closed. */
   readonly truncated: boolean;
 }
 
 /** Who listens to a channel. Called from the event loop, never from inside a call to the channel. */
 export interface ChannelListener {
-  /** Takes the offer and its descriptors, or returns false: then it is refused. */
+  /**
+   * Takes the offer and its descriptors, or returns false: then it is refused. A taken offer is acknowledged when this returns; a truncated one is
+   * refused even so, having no descriptors.
+   */
   offered(offer: Offer): boolean;
   ended(frame: EndedFrame): void;
   /** Once. error tells why: HandoverError with the daemon's GOODBYE reason or CHANNEL_CLOSED. */
@@ -72,25 +76,9 @@ export class DescriptorChannel {
     return this.#facts.channel;
   }
 
-  /** Time to acknowledge an offer, milliseconds. */
+  /** The daemon's time for an acknowledgement, milliseconds. */
   get ackMs(): number {
     return this.#facts.ackMs;
-  }
-
-  get isOpen(): boolean {
-    return this.#socket.isOpen;
-  }
-
-  /** count: descriptors received; 0 refuses. Throws SystemCallError when the daemon is gone. */
-  acknowledge(leaseId: string, count: number): void {
-    unwrap(native.sendFrame(this.#socket.borrow(), encodeAck(leaseId, count), []));
-  }
-
-  /** Closes the descriptors of an offer and tells the daemon so. */
-  refuse(offer: Offer): void {
-    closeAll(offer);
-    // When the daemon cannot be told it is gone, and the lease with it.
-    if (this.#socket.isOpen) native.sendFrame(this.#socket.borrow(), encodeAck(offer.frame.leaseId, 0), []);
   }
 
   /** Twice is harmless. The listener is not told. */
@@ -125,13 +113,23 @@ export class DescriptorChannel {
     const descriptors = received.descriptors.map((number) => new OwnedDescriptor(number, "an offered descriptor"));
     const frame = decodeOrClose(received.frame, descriptors);
     if (frame.type === "OFFER") {
-      const offer = { frame, descriptors, truncated: received.truncated };
-      if (!this.#listener.offered(offer)) this.refuse(offer);
+      this.#answer(frame, descriptors, received.truncated);
       return;
     }
-    for (const descriptor of descriptors) descriptor.close();
+    closeAll(descriptors);
     if (frame.type === "ENDED") this.#listener.ended(frame);
     else if (frame.type === "GOODBYE") this.#goodbye = frame.reason;
+  }
+
+  #answer(frame: OfferFrame, descriptors: readonly OwnedDescriptor[], cut: boolean): void {
+    const truncated = cut || descriptors.length < frame.entries.length;
+    if (truncated) closeAll(descriptors);
+    const taken = this.#listener.offered({ frame, descriptors: truncated ? [] : descriptors, truncated });
+    if (!taken) closeAll(descriptors);
+    const count = taken && !truncated ? descriptors.length : 0;
+    const sent = native.sendFrame(this.#socket.borrow(), encodeAck(frame.leaseId, count), []);
+    // A daemon that has closed the channel has sent its reason before, which is still to be read.
+    if (sent.error?.code !== "EPIPE" && sent.error?.code !== "ECONNRESET") unwrap(sent);
   }
 
   #endOfFile(): HandoverError {
@@ -145,15 +143,16 @@ export class DescriptorChannel {
   }
 }
 
-function closeAll(offer: Offer): void {
-  for (const descriptor of offer.descriptors) descriptor.close();
+// Nothing here is a last close, which could take as long as a reset: the daemon keeps its copies until an offer is acknowledged.
+function closeAll(descriptors: readonly OwnedDescriptor[]): void {
+  for (const descriptor of descriptors) descriptor.close();
 }
 
 function decodeOrClose(bytes: Uint8Array, descriptors: readonly OwnedDescriptor[]): DaemonFrame {
   try {
     return decodeFrame(bytes);
   } catch (error) {
-    for (const descriptor of descriptors) descriptor.close();
+    closeAll(descriptors);
     throw error;
   }
 }
@@ -196,8 +195,7 @@ async function receiveAttached(socket: OwnedDescriptor, path: string, deadline: 
     if (result.error !== null && result.error.code !== "ECONNRESET") throw new SystemCallError(result.error);
     const received = receivedOf(result);
     if (received === null) throw closedBecause("the daemon closed it before ATTACHED");
-    const descriptors = received.descriptors.map((number) => new OwnedDescriptor(number, "an unexpected descriptor"));
-    for (const descriptor of descriptors) descriptor.close();
+    closeAll(received.descriptors.map((number) => new OwnedDescriptor(number, "an unexpected descriptor")));
     const frame = decodeFrame(received.frame);
     if (frame.type === "ATTACHED") return frame;
     if (frame.type === "GOODBYE")

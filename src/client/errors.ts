@@ -74,6 +74,8 @@ export type HandoverReason =
   | "HANDOVER_MISMATCH"
   /** The gRPC answer came, the OFFER did not. */
   | "HANDOVER_TIMEOUT"
+  /** The lease ended before acquire could give it to its caller: an acknowledgement that came too late, or a device that left. */
+  | "LEASE_ENDED"
   /** The daemon sent bytes that are no frame of docs/PROTOCOL.md. */
   | "HANDOVER_PROTOCOL"
   /** The descriptor channel ended. */

@@ -43,6 +43,7 @@ export class HeldLease {
   readonly #devices: ReadonlyMap<string, LeasedDeviceAccess>;
   readonly #releaseCall: ReleaseCall;
   #settleEnded: (end: LeaseEnd) => void = () => undefined;
+  #closing: Promise<void> | null = null;
   #released: Promise<Lease> | null = null;
 
   /** Takes ownership of the descriptors. */
@@ -124,26 +125,23 @@ export class HeldLease {
 
   /**
    * Closes this process's descriptors and keeps the lease: for a parent that has given them to a child. Mappings stay usable. Can take as
-   * long as a device reset. Throws SystemCallError, after having closed all.
+   * long as a device reset; every call waits for the end of it. Throws SystemCallError, after having closed all.
    */
-  async closeDescriptors(): Promise<void> {
-    const results = await Promise.allSettled([...this.#devices.values()].map((device) => device.closeDescriptors()));
-    // The IOMMU context goes last: closing it while a device is in it would leave the device without one.
-    const queue = new native.BlockingQueue(`lease ${this.id}`);
-    const shared = this.descriptors.filter(({ descriptor }) => descriptor.isOpen);
-    const closed = await Promise.all(shared.map(({ descriptor }) => queue.close(descriptor.take())));
-    await queue.finish();
-    for (const result of results) if (result.status === "rejected") throw result.reason;
-    for (const result of closed) unwrap(result);
+  closeDescriptors(): Promise<void> {
+    this.#closing ??= this.#closeDescriptors();
+    return this.#closing;
   }
 
   /**
    * Closes mappings and descriptors, then ends the lease; answers with the ended lease, whose `quarantined` names devices that did not come
-   * free. Default timeout 60 s, because the daemon resets the devices first. Twice is harmless. Throws ApertureError, SystemCallError: what this process held is
-   * closed in any case.
+   * free. Default timeout 60 s, because the daemon resets the devices first. Twice is harmless, after a failure it tries again. Throws ApertureError, SystemCallError: what
+   * this process held is closed in any case.
    */
   release(options: { readonly timeoutMs?: number } = {}): Promise<Lease> {
-    this.#released ??= this.#release(options.timeoutMs);
+    this.#released ??= this.#release(options.timeoutMs).catch((error: unknown) => {
+      this.#released = null;
+      throw error;
+    });
     return this.#released;
   }
 
@@ -154,6 +152,17 @@ export class HeldLease {
   /** For the client that made this lease: the daemon or the channel ended it. */
   markEnded(end: LeaseEnd): void {
     this.#settleEnded(end);
+  }
+
+  async #closeDescriptors(): Promise<void> {
+    const results = await Promise.allSettled([...this.#devices.values()].map((device) => device.closeDescriptors()));
+    // The IOMMU context goes last: closing it while a device is in it would leave the device without one.
+    const queue = new native.BlockingQueue(`lease ${this.id}`);
+    const shared = this.descriptors.filter(({ descriptor }) => descriptor.isOpen);
+    const closed = await Promise.all(shared.map(({ descriptor }) => queue.close(descriptor.take())));
+    await queue.finish();
+    for (const result of results) if (result.status === "rejected") throw result.reason;
+    for (const result of closed) unwrap(result);
   }
 
   async #release(timeoutMs: number | undefined): Promise<Lease> {

@@ -4,6 +4,7 @@
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { AcquireLeaseRequest } from "../generated/aperture/v1/AcquireLeaseRequest.js";
+import { native } from "../native.js";
 import { decodeLease } from "./decode.js";
 import { type ChannelListener, DescriptorChannel, type Offer } from "./descriptor-channel.js";
 import { ApertureError, HandoverError } from "./errors.js";
@@ -87,22 +88,22 @@ export class LeaseAcquirer implements ChannelListener {
     const inbox = new OfferInbox();
     this.#inbox = inbox;
     try {
-      const lease = await this.#askFor(encodeAcquire(target, requestId, channel.id), timeoutMs, channel, inbox);
+      const lease = await this.#askFor(encodeAcquire(target, requestId, channel.id), timeoutMs, channel.ackMs, inbox);
       // A request that was answered before: the daemon sends descriptors once.
       const before = this.#held.get(lease.id);
-      return before ?? (await this.#receive(channel, inbox, lease));
+      return before ?? (await this.#receive(await inbox.take(lease.id, channel.ackMs), lease));
     } finally {
       this.#inbox = null;
-      for (const offer of inbox.rest()) channel.refuse(offer);
+      await this.#abandon(inbox.rest());
     }
   }
 
   /**
    * AcquireLease. The acknowledgement of the lease before travels on another socket than this call and has no answer, so the daemon can see the call first
-   * and say HANDOVER_PENDING: that passes within its acknowledgement time. What it offered before is nobody's and refused.
+   * and say HANDOVER_PENDING: that passes within its acknowledgement time.
    */
-  async #askFor(request: AcquireLeaseRequest, timeoutMs: number, channel: DescriptorChannel, inbox: OfferInbox): Promise<Lease> {
-    const retryUntil = Date.now() + channel.ackMs;
+  async #askFor(request: AcquireLeaseRequest, timeoutMs: number, ackMs: number, inbox: OfferInbox): Promise<Lease> {
+    const retryUntil = Date.now() + ackMs;
     for (;;) {
       try {
         const answer = await this.#calls.call(protoFiles().aperture.v1.LeaseService.service.AcquireLease, request, timeoutMs);
@@ -110,26 +111,34 @@ export class LeaseAcquirer implements ChannelListener {
       } catch (error) {
         const pending = error instanceof ApertureError && error.reason === "HANDOVER_PENDING";
         if (!pending || Date.now() > retryUntil) throw error;
-        for (const offer of inbox.rest()) channel.refuse(offer);
+        await this.#abandon(inbox.rest());
         await sleep(RETRY_MS);
       }
     }
   }
 
-  async #receive(channel: DescriptorChannel, inbox: OfferInbox, lease: Lease): Promise<HeldLease> {
-    const offer = await inbox.take(lease.id, channel.ackMs);
+  async #receive(offer: Offer, lease: Lease): Promise<HeldLease> {
     try {
       checkOffer(offer, lease);
-      channel.acknowledge(lease.id, offer.descriptors.length);
     } catch (error) {
-      channel.refuse(offer);
+      await this.#abandon([offer]);
       throw error;
     }
     const held = new HeldLease(lease, offer.descriptors, (leaseId, timeoutMs) => this.release(leaseId, timeoutMs));
-    const end = inbox.endOf(lease.id);
-    if (end === null) this.#held.set(lease.id, held);
-    else held.markEnded({ cause: end });
+    this.#held.set(lease.id, held);
     return held;
+  }
+
+  /** Closes and gives back what was acknowledged and is nobody's: of a call that failed, or of one that was given up before. */
+  async #abandon(offers: readonly Offer[]): Promise<void> {
+    for (const offer of offers) {
+      // Since the acknowledgement these can be the last copies.
+      const queue = new native.BlockingQueue(`lease ${offer.frame.leaseId}`);
+      await Promise.all(offer.descriptors.map((descriptor) => queue.close(descriptor.take())));
+      await queue.finish();
+      // A truncated offer was refused, and its lease undone by that. When the daemon cannot be reached the lease ends with this process.
+      if (!offer.truncated) await this.release(offer.frame.leaseId).catch(() => undefined);
+    }
   }
 
   async #attached(timeoutMs: number): Promise<DescriptorChannel> {

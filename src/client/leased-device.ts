@@ -13,7 +13,7 @@ const LARGEST_TRANSFER = 64 << 20;
 /** One descriptor of a lease with what it is. */
 export interface LeasedDescriptor {
   readonly info: DescriptorInfo;
-  /** Owned by the lease: borrow() its number for a call or a child process, never close() it. */
+  /** Owned by the lease, which closes it: borrow() its number for a call or a child process. Who take()s it has to close it before release(). */
   readonly descriptor: OwnedDescriptor;
 }
 
@@ -112,7 +112,7 @@ export class LeasedDeviceAccess {
     for (const mapping of [...this.#mappings]) await mapping.close();
   }
 
-  /** Closes the descriptors on the device's thread: the last close of a VFIO device resets it. Mappings stay. */
+  /** Closes the descriptors on the device's thread: the last close of a VFIO device resets it. Mappings stay. Once. */
   async closeDescriptors(): Promise<void> {
     await Promise.allSettled(this.#beingMapped);
     const open = this.#descriptors.filter(({ descriptor }) => descriptor.isOpen);

@@ -1,5 +1,5 @@
 // Whether an OFFER is what the gRPC answer promised. Two independent paths say what each descriptor is; a VMM that maps by one and was sent the
-// other would map the wrong thing, so any difference refuses the lease.
+// other would map the wrong thing, so any difference ends the lease.
 
 import type { Offer } from "./descriptor-channel.js";
 import { HandoverError } from "./errors.js";
@@ -12,7 +12,7 @@ const COMPARED = ["kind", "scope", "address", "region", "group", "offset", "size
 /** Throws HandoverError (HANDOVER_TRUNCATED, HANDOVER_MISMATCH). The offer's descriptors stay the caller's. */
 export function checkOffer(offer: Offer, lease: Lease): void {
   const { entries, kind, backend } = offer.frame;
-  if (offer.truncated || offer.descriptors.length < entries.length) {
+  if (offer.truncated) {
     throw new HandoverError(
       "HANDOVER_TRUNCATED",
       "RESOURCE_EXHAUSTED",
@@ -20,7 +20,7 @@ export function checkOffer(offer: Offer, lease: Lease): void {
       "raise this process's limit of open files (RLIMIT_NOFILE), or close descriptors first",
     );
   }
-  if (offer.descriptors.length > entries.length)
+  if (offer.descriptors.length !== entries.length)
     throw mismatch(`${offer.descriptors.length} descriptors came with ${entries.length} entries`);
   if (entries.length !== lease.descriptors.length) throw mismatch(`${entries.length} entries, ${lease.descriptors.length} in the answer`);
   if (kind !== lease.kind) throw mismatch(`lease kind ${kind}, ${lease.kind} in the answer`);

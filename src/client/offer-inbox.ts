@@ -17,16 +17,12 @@ export class OfferInbox {
   #waiter: Waiter | null = null;
 
   put(offer: Offer): void {
+    this.#offers.push(offer);
     if (this.#waiter?.leaseId === offer.frame.leaseId) this.#waiter.resolve(offer);
-    else this.#offers.push(offer);
   }
 
   noteEnd(frame: EndedFrame): void {
     this.#ends.set(frame.leaseId, frame.cause);
-  }
-
-  endOf(leaseId: string): FrameEndCause | null {
-    return this.#ends.get(leaseId) ?? null;
   }
 
   /** The channel is gone: no further offer can come. */
@@ -35,13 +31,17 @@ export class OfferInbox {
     this.#waiter?.reject(error);
   }
 
-  /** The offer of a lease; the taker owns it. Throws HandoverError (HANDOVER_TIMEOUT, or why the channel ended). */
+  /** The offer of a lease; the taker owns it. Throws HandoverError: HANDOVER_TIMEOUT, why the channel ended, or LEASE_ENDED. */
   async take(leaseId: string, timeoutMs: number): Promise<Offer> {
-    const there = this.#offers.find((offer) => offer.frame.leaseId === leaseId);
-    if (there !== undefined) {
-      this.#offers = this.#offers.filter((offer) => offer !== there);
-      return there;
-    }
+    const offer = this.#offers.find(({ frame }) => frame.leaseId === leaseId) ?? (await this.#wait(leaseId, timeoutMs));
+    if (this.#failure !== null) throw this.#failure;
+    const cause = this.#ends.get(leaseId);
+    if (cause !== undefined) throw endedAlready(leaseId, cause);
+    this.#offers = this.#offers.filter((other) => other !== offer);
+    return offer;
+  }
+
+  async #wait(leaseId: string, timeoutMs: number): Promise<Offer> {
     if (this.#failure !== null) throw this.#failure;
     let timer: NodeJS.Timeout | undefined;
     try {
@@ -70,4 +70,8 @@ function timedOut(leaseId: string, timeoutMs: number): HandoverError {
     `the daemon granted lease ${leaseId} and sent no descriptors within ${timeoutMs} ms`,
     "descriptors are sent once for each request_id: acquire with a new one",
   );
+}
+
+function endedAlready(leaseId: string, cause: FrameEndCause): HandoverError {
+  return new HandoverError("LEASE_ENDED", "ABORTED", `lease ${leaseId} ended before it could be used: ${cause}`, "acquire again");
 }

@@ -222,7 +222,8 @@ async function listenForScrapes(
   address: string,
 ): Promise<{ readonly address: string | null; readonly problem: string | null }> {
   const match = /^(.+):(\d{1,5})$/.exec(address);
-  if (!match?.[1] || !match[2]) return { address: null, problem: `metrics.listen: "${address}" is no HOST:PORT; say off for none` };
+  if (!match?.[1] || !match[2] || Number(match[2]) > 65_535)
+    return { address: null, problem: `metrics.listen: "${address}" is no HOST:PORT; say off for none` };
   const bound = await scrape.listen(match[1].replace(/^\[(.*)\]$/, "$1"), Number(match[2]));
   if (bound.problem === null) return { address: bound.address, problem: null };
   const hint =

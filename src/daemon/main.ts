@@ -70,7 +70,11 @@ async function run(config: Config): Promise<number> {
     ...{ sockets: { grpc, channel }, peerCapabilities: capabilities },
   });
   const stopped = stopSignal();
-  const started = await daemon.start();
+  const started = await daemon.start().catch((error: unknown) => {
+    grpc.unlink();
+    channel.unlink();
+    throw error;
+  });
   if (started.problem) {
     await daemon.stop();
     throw new CannotStart(started.problem);

@@ -146,7 +146,6 @@ class Channel implements HandoverChannel {
   }
 
   ended(leaseId: string, cause: EndCause): void {
-    // Never while an offer is unread: a client that reads one frame an acknowledgement would take this for the next offer's.
     this.#send(encodeEnded(leaseId, cause), []);
   }
 

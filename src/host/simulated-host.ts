@@ -160,7 +160,7 @@ export class SimulatedHost implements Host {
       deviceId: device.deviceId,
       classCode: device.classCode,
       driver: device.driver,
-      driverOverride: device.vfioBound ? device.driver : "",
+      driverOverride: "",
       iommuGroup: { id: device.group, members, viable: !members.some((member) => member.spoils) },
       resetMethods: device.resetMethods,
       numaNode: device.numaNode,

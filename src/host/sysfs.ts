@@ -156,7 +156,9 @@ export class SysfsScanner {
       }
       iommuGroup = await reading;
     }
-    return { ...parsed.facts, iommuGroup, driverOverride: await this.#overrides.read(address) };
+    // Asked only where it tells something: why no VFIO driver has the device although one was named.
+    const driverOverride = parsed.facts.vfioBound ? "" : await this.#overrides.read(address);
+    return { ...parsed.facts, iommuGroup, driverOverride };
   }
 
   /** A group with its members and whether the kernel lets VFIO have it; null when it is not there. */

@@ -41,6 +41,7 @@ function explain(path: string, directory: string, error: SysError): string {
     case "EADDRINUSE":
       return `another daemon listens on ${path} (${said}). Stop it first, or give this one another path with --socket`;
     case "IS_SYMLINK":
+      if (error.subject === directory) return `${directory} is a symbolic link (${said}). Name the real folder with --socket`;
       return `${path} is a symbolic link (${said}). Remove it: a socket is never made through a link, which could point anywhere`;
     case "FOREIGN_FILE":
       return `${path} exists and is not a socket of this user (${said}). Remove it, or choose another path with --socket; nothing was changed`;
@@ -55,6 +56,8 @@ function explain(path: string, directory: string, error: SysError): string {
     case "EPERM":
     case "EROFS":
       return `no permission to make a socket in ${directory} (${said}). Run the daemon as a user who may, or choose another path with --socket`;
+    case "ENAMETOOLONG":
+      return `the name of ${path} is too long for a socket (${said}). Choose a shorter name with --socket; .channel is appended to it`;
     default:
       return `cannot listen on ${path}: ${said} (${error.subject})`;
   }

@@ -23,7 +23,7 @@ export interface RpcServerDeps {
   readonly facts: HostFacts;
   readonly limits: { readonly requestBytes: number; readonly streamsPerConnection: number; readonly watchers: number };
   readonly peerOf: PeerLookup;
-  /** A call has begun on the connection of this key. */
+  /** A whole request has come over the connection of this key. */
   readonly onCall: (key: string) => void;
   readonly onHandled: (method: string, code: string, milliseconds: number) => void;
   readonly onFault: (where: string, error: unknown) => void;
@@ -73,12 +73,12 @@ export class RpcServer {
 
   /** Lets running calls end for graceMs, then cuts what is left. */
   async shutdown(graceMs: number): Promise<void> {
-    this.#injector.drain(graceMs);
     await new Promise<void>((resolve) => {
       const timer = setTimeout(() => {
         this.#server.forceShutdown();
         resolve();
       }, graceMs);
+      // Says GOAWAY on every connection and waits for its calls. Not after injector.drain(): a session that is closing already counts as closed here, and is cut at once.
       this.#server.tryShutdown(() => {
         clearTimeout(timer);
         resolve();
@@ -91,8 +91,15 @@ export class RpcServer {
 function observing(deps: Pick<RpcServerDeps, "onCall" | "onHandled">): ServerInterceptor {
   return (method, call) => {
     const begin = process.hrtime.bigint();
-    deps.onCall(call.getPeer());
     return new ServerInterceptingCall(call, {
+      // Not before its message is here: HEADERS alone cost a peer nothing, and would keep its connection for ever.
+      start: (next) =>
+        next({
+          onReceiveMessage: (message, nextMessage) => {
+            deps.onCall(call.getPeer());
+            nextMessage(message);
+          },
+        }),
       sendStatus: (object, next) => {
         deps.onHandled(method.path, status[object.code] ?? "UNKNOWN", Number(process.hrtime.bigint() - begin) / 1e6);
         next(object);

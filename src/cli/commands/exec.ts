@@ -34,7 +34,9 @@ async function runChild(call: CommandCall, lease: HeldLease): Promise<number> {
       child.once("exit", (code, signal) => resolve(code ?? SIGNALLED + (signal === null ? 0 : constants.signals[signal])));
     });
     // The child has its copies since spawn() returned; the device is the child's alone from here on.
-    const [status] = await Promise.all([exited, lease.closeDescriptors(), tellEnd(call, lease, exited)]);
+    // A failure to close is told by the release, which waits for the same close.
+    lease.closeDescriptors().catch(() => undefined);
+    const [status] = await Promise.all([exited, tellEnd(call, lease, exited)]);
     return status;
   } finally {
     for (const signal of FORWARDED) process.off(signal, forward);

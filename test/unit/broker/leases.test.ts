@@ -218,6 +218,18 @@ describe("[pure] leases", () => {
     sound(broker);
   });
 
+  it("tells the holder when somebody else releases its lease, and not when it does so itself", async () => {
+    const broker = await fakeBroker([[1]]);
+    const peer = client(broker, 1, 1000);
+    const first = await hold(broker, peer, A);
+    await broker.leases.release(client(broker, 2, 0), first.value?.id ?? "");
+    assert.deepEqual(broker.handover.channels.get(1)?.ends, [[first.value?.id, "RELEASED"]]);
+    const second = await hold(broker, peer, A);
+    await broker.leases.release(peer, second.value?.id ?? "");
+    assert.equal(broker.handover.channels.get(1)?.ends.length, 1);
+    sound(broker);
+  });
+
   it("answers for a foreign lease exactly as for one that never was", async () => {
     const broker = await fakeBroker([[1]]);
     const lease = await hold(broker, client(broker, 1, 1000), A);

@@ -19,6 +19,8 @@ export class FakeDaemon {
   /** Counts of the ACK frames that came, in order. */
   readonly acks: number[] = [];
   readonly released: string[] = [];
+  /** Open descriptors of this process at each ReleaseLease. */
+  readonly openAtRelease: number[] = [];
   acquire: AcquireScript = () => {
     throw refusal(status.INTERNAL, "no script");
   };
@@ -45,6 +47,7 @@ export class FakeDaemon {
         void this.#acquire(call.request, answer),
       ReleaseLease: (call: { request: { leaseId: string } }, answer: sendUnaryData<object>) => {
         this.released.push(call.request.leaseId);
+        this.openAtRelease.push(openDescriptors());
         answer(null, { lease: { id: call.request.leaseId, state: "LEASE_STATE_ENDED", endCause: "END_CAUSE_RELEASED" } });
       },
       GetLease: unimplemented,
