@@ -23,7 +23,12 @@ function filesUnder(path) {
 
 function digest(paths, extra) {
   const hash = createHash("sha256").update(extra);
-  for (const path of paths.flatMap(filesUnder)) hash.update(path).update("\0").update(readFileSync(join(root, path))).update("\0");
+  for (const path of paths.flatMap(filesUnder))
+    hash
+      .update(path)
+      .update("\0")
+      .update(readFileSync(join(root, path)))
+      .update("\0");
   return hash.digest("hex");
 }
 
@@ -40,7 +45,8 @@ function run(command, args, cwd = root) {
 function step(what, stamp, outputs, inputs, extra, work) {
   const stampPath = join(root, stamp);
   const wanted = digest(inputs, extra);
-  const fresh = existsSync(stampPath) && readFileSync(stampPath, "utf8") === wanted && outputs.every((path) => existsSync(join(root, path)));
+  const fresh =
+    existsSync(stampPath) && readFileSync(stampPath, "utf8") === wanted && outputs.every((path) => existsSync(join(root, path)));
   if (fresh) return;
   process.stderr.write(`setup: ${what}\n`);
   const begin = process.hrtime.bigint();
@@ -85,12 +91,22 @@ step("generating types from proto/", "src/generated/.stamp", [], ["proto"], "", 
     ...["aperture/v1/device.proto", "aperture/v1/lease.proto", "aperture/v1/host.proto", "google/rpc/status.proto"],
   ]);
   // One FileDescriptorSet after the other is again one (protobuf joins repeated fields).
-  const sets = [["proto", "src/generated/aperture.binpb"], ["node_modules/grpc-health-check/proto", "src/generated/health.binpb"]];
+  const sets = [
+    ["proto", "src/generated/aperture.binpb"],
+    ["node_modules/grpc-health-check/proto", "src/generated/health.binpb"],
+  ];
   for (const [from, to] of sets) run(bin("buf"), ["build", from, "--exclude-source-info", "--as-file-descriptor-set", "-o", to]);
   const bytes = Buffer.concat(sets.map(([, to]) => readFileSync(join(root, to))));
   writeFileSync(join(root, "src/generated/reflection.binpb"), bytes);
 });
-step("building the native helper (node-gyp)", "native/build/.stamp", ["native/build/Release/aperture.node"], ["native"], process.version, buildNative);
+step(
+  "building the native helper (node-gyp)",
+  "native/build/.stamp",
+  ["native/build/Release/aperture.node"],
+  ["native"],
+  process.version,
+  buildNative,
+);
 step("compiling TypeScript", "dist/.stamp", ["dist/src/daemon/main.js"], ["src", "test", "tsconfig.json", "proto"], process.version, () => {
   // From nothing: an output whose source is gone would go on being run as a test.
   rmSync(join(root, "dist"), { recursive: true, force: true });

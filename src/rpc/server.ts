@@ -41,9 +41,9 @@ export class RpcServer {
       "grpc.max_concurrent_streams": deps.limits.streamsPerConnection,
       "grpc-node.max_session_memory": 10,
       "grpc.enable_channelz": 0,
-      // A stopped client is cut off after 15 s; its leases hang on its process, not on this connection.
-      "grpc.keepalive_time_ms": 10_000,
-      "grpc.keepalive_timeout_ms": 5_000,
+      // A stopped client is cut off after 50 s, no sooner: on a busy host a live one may not run for seconds. Its leases hang on its process, not on this connection.
+      "grpc.keepalive_time_ms": 30_000,
+      "grpc.keepalive_timeout_ms": 20_000,
       interceptors: [observing(deps)],
     });
     const unary = makeUnary(deps.peerOf, deps.onFault);

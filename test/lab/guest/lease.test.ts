@@ -79,13 +79,15 @@ describe("[lab kernel] leases on VFIO", () => {
   before(async () => {
     daemon = await DaemonProcess.start({ host: "auto", config: CONFIG });
     observer = await connect({ socket: daemon.socket, timeoutMs: 60_000 });
-    await observer.hostInfo();
     people = new People(daemon.socket);
     await people.complete();
+    await observer.hostInfo();
     daemon.rebase();
   });
   afterEach(async () => {
     await people.complete();
+    // In a guest this slow the daemon may have taken a starved client for dead (keepalive); the next call connects again.
+    await observer.hostInfo();
     await daemon.isAsBefore();
   });
   after(async () => {
