@@ -19,7 +19,8 @@ int InstallFaultHandlers();
 size_t CopyFromMapping(const volatile uint8_t* base, uint8_t* out, size_t length);
 size_t CopyToMapping(volatile uint8_t* base, const uint8_t* in, size_t length);
 
-// The width of the next access: the widest of 8, 4, 2, 1 that `address` is a multiple of and `rest` has room for.
+// The width of the next access: the widest of 8, 4, 2, 1 that `address` is a multiple of and `rest` has room
+// for.
 size_t AccessWidth(uintptr_t address, size_t rest);
 
 }  // namespace aperture

@@ -38,10 +38,12 @@ Result<UniqueFd> OpenDirectory(const std::string& given) {
   return fd;
 }
 
-// Released when the directory's descriptor is closed.
+// Released when the directory's descriptor is closed. A kernel without CONFIG_FILE_LOCKING answers ENOSYS:
+// two daemons that start there at the same instant could both find the same dead socket; bind(2) lets one
+// win.
 int Lock(int directory) {
   for (int attempt = 0; attempt < kLockAttempts; attempt++) {
-    if (flock(directory, LOCK_EX | LOCK_NB) == 0) return 0;
+    if (flock(directory, LOCK_EX | LOCK_NB) == 0 || errno == ENOSYS) return 0;
     if (errno != EWOULDBLOCK && errno != EINTR) return errno;
     const struct timespec pause = {0, kLockPauseNanoseconds};
     nanosleep(&pause, nullptr);

@@ -1,4 +1,5 @@
-// [pure] Our declarations of the ABI against the header of this system, for whatever that header already knows.
+// [pure] Our declarations of the ABI against the header of this system, for whatever that header already
+// knows.
 #include <linux/vfio.h>
 
 #include "check.h"
@@ -11,8 +12,8 @@
 namespace aperture {
 namespace {
 
-#define SAME_FIELD(ours, our_field, theirs, their_field)                                  \
-  CHECK(offsetof(ours, our_field) == offsetof(theirs, their_field));                      \
+#define SAME_FIELD(ours, our_field, theirs, their_field)             \
+  CHECK(offsetof(ours, our_field) == offsetof(theirs, their_field)); \
   CHECK(sizeof(static_cast<ours*>(nullptr)->our_field) == sizeof(static_cast<theirs*>(nullptr)->their_field))
 
 TEST(abi_requests) {

@@ -1,5 +1,5 @@
-// The smallest test frame that does the job: tests register themselves, a failed CHECK is reported with its place and
-// the test goes on, main() prints one line a failure and one with the sum.
+// The smallest test frame that does the job: tests register themselves, a failed CHECK is reported with its
+// place and the test goes on, main() prints one line a failure and one with the sum.
 #pragma once
 
 #include <dirent.h>
@@ -70,8 +70,8 @@ class Folder {
 
 }  // namespace check
 
-#define TEST(name)                                       \
-  static void name();                                    \
+#define TEST(name)                                           \
+  static void name();                                        \
   static const check::Register register_##name(#name, name); \
   static void name()
 

@@ -209,7 +209,8 @@ TEST(listen_long_path) {
   CHECK(made.ok());
   const Result<UniqueFd> client = ConnectSeqpacket(path + "/s");
   CHECK(client.ok());
-  CHECK(RefusedAs(ListenUnix(SOCK_STREAM, path, std::string(100, 'n'), 0600, -1, 1), "ENAMETOOLONG", ENAMETOOLONG));
+  CHECK(RefusedAs(ListenUnix(SOCK_STREAM, path, std::string(100, 'n'), 0600, -1, 1), "ENAMETOOLONG",
+                  ENAMETOOLONG));
 }
 
 TEST(unlink_only_what_is_ours) {

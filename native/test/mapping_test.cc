@@ -27,8 +27,8 @@ UniqueFd Memory(uint64_t size) {
   return fd;
 }
 
-std::shared_ptr<Mapping> MapOk(int fd, uint64_t fd_offset, uint64_t size, const std::vector<RegionArea>& areas,
-                               bool write = true) {
+std::shared_ptr<Mapping> MapOk(int fd, uint64_t fd_offset, uint64_t size,
+                               const std::vector<RegionArea>& areas, bool write = true) {
   Result<std::shared_ptr<Mapping>> mapped = Mapping::Map(fd, fd_offset, size, areas, write, "dev region 4");
   if (!mapped.ok()) {
     fprintf(stderr, "  %s %s\n", mapped.error().code.c_str(), mapped.error().subject.c_str());
@@ -93,7 +93,8 @@ TEST(mapping_hole_between_areas) {
   CHECK(!crossing.ok() && crossing.error().number == EFAULT);
   CHECK(mapping->Read(2 * kPage - 1, 1).value()[0] == 0);  // nothing was written before the hole
   CHECK(mapping->InOneArea(0, 2 * kPage) && !mapping->InOneArea(0, 2 * kPage + 1));
-  CHECK(!mapping->InOneArea(2 * kPage, 1) && !mapping->InOneArea(4 * kPage, 1) && !mapping->InOneArea(8 * kPage, 1));
+  CHECK(!mapping->InOneArea(2 * kPage, 1) && !mapping->InOneArea(4 * kPage, 1) &&
+        !mapping->InOneArea(8 * kPage, 1));
   CHECK(!mapping->InOneArea(0, 0) && !mapping->InOneArea(UINT64_MAX, 1));
 }
 
@@ -118,9 +119,10 @@ TEST(mapping_is_congruent) {
   struct Case {
     uint64_t fd_offset, size, modulus;
   };
-  for (const Case& c : {Case{0, 4 * kGiB, kGiB}, Case{kGiB, kGiB, kGiB}, Case{kGiB + 3 * kPage, 2 * kGiB, kGiB},
-                        Case{kGiB - kPage, kGiB, kGiB}, Case{5 * kMiB, 64 * kMiB, 2 * kMiB},
-                        Case{3 * kPage, 2 * kMiB, 2 * kMiB}, Case{kPage, 4 * kPage, kPage}}) {
+  for (const Case& c :
+       {Case{0, 4 * kGiB, kGiB}, Case{kGiB, kGiB, kGiB}, Case{kGiB + 3 * kPage, 2 * kGiB, kGiB},
+        Case{kGiB - kPage, kGiB, kGiB}, Case{5 * kMiB, 64 * kMiB, 2 * kMiB},
+        Case{3 * kPage, 2 * kMiB, 2 * kMiB}, Case{kPage, 4 * kPage, kPage}}) {
     for (int again = 0; again < 4; again++) {
       const std::shared_ptr<Mapping> mapping = MapOk(fd.get(), c.fd_offset, c.size, {{0, c.size / 2}});
       const uint8_t* base = mapping->reservation()->base();
@@ -134,7 +136,8 @@ TEST(mapping_gives_back_every_page) {
   const UniqueFd fd = Memory(kGiB);
   long before = 0;
   for (int round = 0; round < 100; round++) {
-    { MapOk(fd.get(), 0, 2 * kGiB, {{0, kGiB}}); }
+    // Another offset each time, so that each reservation has something to trim at both ends.
+    { MapOk(fd.get(), static_cast<uint64_t>(round) * 7 * kPage, 2 * kGiB, {{0, kGiB}}); }
     FILE* statm = fopen("/proc/self/statm", "re");
     long pages = 0;
     CHECK(fscanf(statm, "%ld", &pages) == 1);
@@ -168,7 +171,8 @@ TEST(mapping_refuses_bad_geometry) {
       {0, 4 * kPage, {{0, kPage}, {0, kPage}}, "two areas overlap"},
   };
   for (const Case& c : cases) {
-    const Result<std::shared_ptr<Mapping>> mapped = Mapping::Map(fd.get(), c.fd_offset, c.size, c.areas, true, "x");
+    const Result<std::shared_ptr<Mapping>> mapped =
+        Mapping::Map(fd.get(), c.fd_offset, c.size, c.areas, true, "x");
     if (!CHECK(!mapped.ok())) continue;
     CHECK(mapped.error().code == "BAD_ANSWER" && mapped.error().number == 0);
     if (!CHECK(mapped.error().subject == std::string("x: ") + c.reason))
@@ -178,7 +182,8 @@ TEST(mapping_refuses_bad_geometry) {
 
 TEST(mapping_failed_mmap_leaves_nothing) {
   const UniqueFd file(open("/dev/null", O_RDWR | O_CLOEXEC));
-  const Result<std::shared_ptr<Mapping>> mapped = Mapping::Map(file.get(), 0, kGiB, {{0, kPage}}, true, "null");
+  const Result<std::shared_ptr<Mapping>> mapped =
+      Mapping::Map(file.get(), 0, kGiB, {{0, kPage}}, true, "null");
   CHECK(!mapped.ok() && mapped.error().operation == "mmap" && mapped.error().code == "ENODEV");
   CHECK(Mapping::Map(-1, 0, kPage, {{0, kPage}}, true, "x").error().number == EBADF);
 }
@@ -220,13 +225,11 @@ TEST(mapping_after_unmap) {
   CHECK(mapping->Read(0, 1).error().number == EFAULT);
 }
 
-// A fault that is nobody's business of ours still ends the process as if we were not there.
+// How a child ends that does `body` with our handlers in place.
 int StatusOfChild(void (*body)()) {
   fflush(nullptr);
   const pid_t child = fork();
   if (child == 0) {
-    signal(SIGSEGV, SIG_DFL);
-    signal(SIGBUS, SIG_DFL);
     body();
     _exit(0);
   }
@@ -235,13 +238,26 @@ int StatusOfChild(void (*body)()) {
   return status;
 }
 
+uint8_t* Inaccessible() {
+  return static_cast<uint8_t*>(mmap(nullptr, kPage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+}
+
+bool DiedOf(int status, int signal) {
+  return WIFSIGNALED(status) && WTERMSIG(status) == signal;
+}
+
+// What is not a fault of the copied range ends the process as if we were not there.
 TEST(faults_outside_a_copy_go_on) {
-  const int status = StatusOfChild([] {
-    // The process-wide installation of the parent does not hold here: the child set the defaults first.
-    volatile int* const nothing = static_cast<volatile int*>(mmap(nullptr, kPage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-    *nothing = 1;
-  });
-  CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
+  CHECK(InstallFaultHandlers() == 0);
+  CHECK(DiedOf(StatusOfChild([] { *static_cast<volatile uint8_t*>(Inaccessible()) = 1; }), SIGSEGV));
+  // In a copy, but at its other end.
+  CHECK(DiedOf(StatusOfChild([] {
+                 static uint64_t word = 1;
+                 CopyFromMapping(reinterpret_cast<uint8_t*>(&word), Inaccessible(), sizeof(word));
+               }),
+               SIGSEGV));
+  CHECK(DiedOf(StatusOfChild([] { raise(SIGSEGV); }), SIGSEGV));
+  CHECK(DiedOf(StatusOfChild([] { kill(getpid(), SIGBUS); }), SIGBUS));
 }
 
 TEST(access_widths) {

@@ -1,4 +1,5 @@
-// [real kernel, real processes] The memfd behind a simulated region, and the question whether somebody else holds it.
+// [real kernel, real processes] The memfd behind a simulated region, and the question whether somebody else
+// holds it.
 #include "sys/memfd.h"
 
 #include <fcntl.h>
@@ -68,7 +69,8 @@ TEST(memfd_shared_while_it_is_on_its_way) {
   CHECK(!Shared(made.value().get()));
 }
 
-// Somebody opens the file in the very moment in which we hold the lease: the kernel signals us, and we live on.
+// Somebody opens the file in the very moment in which we hold the lease: the kernel signals us, and we live
+// on.
 TEST(memfd_question_survives_an_open) {
   const Result<UniqueFd> made = CreateMemfd("check", kSize);
   const int fd = made.value().get();
@@ -93,7 +95,8 @@ TEST(memfd_question_survives_an_open) {
   }
   int alone = 0;
   int shared = 0;
-  for (int i = 0; i < 300000 || (i < 3000000 && (alone == 0 || shared == 0)); i++) (Shared(fd) ? shared : alone)++;
+  for (int i = 0; i < 300000 || (i < 3000000 && (alone == 0 || shared == 0)); i++)
+    (Shared(fd) ? shared : alone)++;
   CHECK(alone > 0 && shared > 0);
   to.reset();
   CHECK(waitpid(child, nullptr, 0) == child);

@@ -125,8 +125,8 @@ TEST(caps_link_into_the_areas_of_the_one_before) {
 TEST(caps_beyond_the_end) {
   Chain chain;
   const size_t at = chain.AddType(1, 2);
-  for (const uint32_t to : {static_cast<uint32_t>(chain.bytes.size()), static_cast<uint32_t>(chain.bytes.size() + 1),
-                            4096u, 0x7fffffffu, 0xffffffffu}) {
+  for (const uint32_t to : {static_cast<uint32_t>(chain.bytes.size()),
+                            static_cast<uint32_t>(chain.bytes.size() + 1), 4096u, 0x7fffffffu, 0xffffffffu}) {
     chain.Link(at, to);
     CHECK(chain.Refused("link leads beyond the end"));
   }
@@ -240,7 +240,8 @@ struct Kernel {
       info.argsz = grow_by > 0 ? given + grow_by : static_cast<uint32_t>(chain.bytes.size());
       info.cap_offset = 0;
     } else if ((flags & vfio::kRegionFlagCaps) != 0) {
-      memcpy(static_cast<uint8_t*>(buffer) + kStart, chain.bytes.data() + kStart, chain.bytes.size() - kStart);
+      memcpy(static_cast<uint8_t*>(buffer) + kStart, chain.bytes.data() + kStart,
+             chain.bytes.size() - kStart);
       info.cap_offset = kStart;
     }
     memcpy(buffer, &info, sizeof(info));

@@ -40,7 +40,8 @@ TEST(scm_counts_and_buffers) {
         CHECK(got.value().truncated == (sent > room));
         CHECK(got.value().descriptors.size() == (sent > room ? 0 : sent));
         CHECK(check::CountDescriptors() == before + static_cast<int>(got.value().descriptors.size()));
-        for (const UniqueFd& fd : got.value().descriptors) CHECK((fcntl(fd.get(), F_GETFD) & FD_CLOEXEC) != 0);
+        for (const UniqueFd& fd : got.value().descriptors)
+          CHECK((fcntl(fd.get(), F_GETFD) & FD_CLOEXEC) != 0);
       }
       CHECK(check::CountDescriptors() == before);
     }
@@ -103,7 +104,7 @@ TEST(scm_full_socket_is_an_error_value) {
   while ((failed = SendFrame(pair.near.get(), kBytes, 4, nullptr, 0)) == 0) sent++;
   CHECK(failed == EAGAIN && sent > 0);
   pair.far.reset();
-  // The first error tells of the unread frames. MSG_NOSIGNAL: without it the second would be SIGPIPE and the end.
+  // The first error tells of the unread frames.
   CHECK(SendFrame(pair.near.get(), kBytes, 4, nullptr, 0) == ECONNRESET);
   CHECK(SendFrame(pair.near.get(), kBytes, 4, nullptr, 0) == EPIPE);
 }

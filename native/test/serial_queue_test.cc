@@ -45,6 +45,9 @@ class Gate {
   bool open_ = false;
 };
 
+// Shared with the task: its thread may still be inside Open() when the test that waited is over.
+using SharedGate = std::shared_ptr<Gate>;
+
 int CountThreads(const char* name) {
   DIR* directory = opendir("/proc/self/task");
   int count = 0;
@@ -63,10 +66,10 @@ int CountThreads(const char* name) {
 TEST(queue_keeps_order) {
   SerialQueue queue("check-order");
   std::vector<int> seen;
-  Gate done;
+  const SharedGate done = std::make_shared<Gate>();
   for (int i = 0; i < 10000; i++) Push(&queue, [&seen, i] { seen.push_back(i); });
-  Push(&queue, [&done] { done.Open(); });
-  done.Wait();
+  Push(&queue, [done] { done->Open(); });
+  done->Wait();
   CHECK(seen.size() == 10000);
   for (size_t i = 0; i < seen.size(); i++) CHECK(seen[i] == static_cast<int>(i));
 }
@@ -74,15 +77,15 @@ TEST(queue_keeps_order) {
 TEST(queue_ends_its_thread_and_starts_another) {
   SerialQueue queue("check-thread");
   for (int round = 0; round < 50; round++) {
-    Gate held;
-    Gate started;
-    Push(&queue, [&] {
-      started.Open();
-      held.Wait();
+    const SharedGate held = std::make_shared<Gate>();
+    const SharedGate started = std::make_shared<Gate>();
+    Push(&queue, [started, held] {
+      started->Open();
+      held->Wait();
     });
-    started.Wait();
+    started->Wait();
     CHECK(CountThreads("check-thread") == 1);
-    held.Open();
+    held->Open();
     const struct timespec pause = {0, 1000000};
     int left = 5000;
     while (CountThreads("check-thread") != 0 && left-- > 0) nanosleep(&pause, nullptr);
@@ -92,37 +95,37 @@ TEST(queue_ends_its_thread_and_starts_another) {
 
 TEST(queues_do_not_wait_for_each_other) {
   SerialQueue slow("check-slow");
-  Gate held;
-  Gate slow_done;
-  Push(&slow, [&] {
-    held.Wait();
-    slow_done.Open();
+  const SharedGate held = std::make_shared<Gate>();
+  const SharedGate slow_done = std::make_shared<Gate>();
+  Push(&slow, [held, slow_done] {
+    held->Wait();
+    slow_done->Open();
   });
   std::atomic<int> ran(0);
   for (int i = 0; i < 20; i++) {
     SerialQueue quick("check-quick");
-    Gate done;
-    Push(&quick, [&] {
+    const SharedGate done = std::make_shared<Gate>();
+    Push(&quick, [&ran, done] {
       ran++;
-      done.Open();
+      done->Open();
     });
-    done.Wait();
+    done->Wait();
   }
   CHECK(ran == 20);
-  held.Open();
-  slow_done.Wait();
+  held->Open();
+  slow_done->Wait();
 }
 
 TEST(queue_may_die_before_its_tasks) {
-  Gate held;
-  Gate done;
+  const SharedGate held = std::make_shared<Gate>();
+  const SharedGate done = std::make_shared<Gate>();
   {
     SerialQueue queue("check-orphan");
-    Push(&queue, [&held] { held.Wait(); });
-    Push(&queue, [&done] { done.Open(); });
+    Push(&queue, [held] { held->Wait(); });
+    Push(&queue, [done] { done->Open(); });
   }
-  held.Open();
-  done.Wait();
+  held->Open();
+  done->Wait();
 }
 
 }  // namespace
