@@ -41,14 +41,6 @@ export class Holding {
     return owned;
   }
 
-  /** Closes one descriptor before the others. */
-  async closeOne(descriptor: OwnedDescriptor): Promise<void> {
-    const held = this.#held.find((entry) => entry.descriptor === descriptor);
-    if (held === undefined) return;
-    this.#held = this.#held.filter((entry) => entry !== held);
-    await this.#close(held);
-  }
-
   /**
    * Closes everything. A second call closes what was opened since the first, and waits for both: who asks the kernel afterwards whether a device is free must
    * not meet our own descriptor.

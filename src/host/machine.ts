@@ -8,7 +8,7 @@ import { type Native, native } from "../native.js";
 import { DeviceQueues } from "./device-queues.js";
 import { DriverOverrides } from "./driver-override.js";
 import { Holding } from "./holding.js";
-import { bindKeyOf, SysfsScanner } from "./sysfs.js";
+import { bindKeyOf, isVfioName, SysfsScanner } from "./sysfs.js";
 import { devicesFolder, readDriver, readNames, readVfioDevices } from "./sysfs-device.js";
 
 /** The part of the native helper that the host layer uses; tests put a made-up kernel here. */
@@ -110,11 +110,13 @@ export function factsRefusal(facts: DeviceFacts): Refusal | null {
 }
 
 function noVfioDriver(address: Address, driver: string): Refusal {
-  return {
-    reason: "NO_VFIO_DRIVER",
-    message: `${address}: ${driver === "" ? "it has no driver" : `its driver ${driver} is no VFIO driver`}`,
-    metadata: { address },
-  };
+  const why =
+    driver === ""
+      ? "no driver is bound to it"
+      : isVfioName(driver)
+        ? `its driver ${driver} is still probing it, or letting it go`
+        : `its driver ${driver} is no VFIO driver`;
+  return { reason: "NO_VFIO_DRIVER", message: `${address}: ${why}`, metadata: { address } };
 }
 
 /** Why a device's IOMMU group keeps it from being used, naming the members in the way; null when it does not. */

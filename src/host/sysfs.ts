@@ -23,6 +23,14 @@ function hex(text: string | null, digits: number): number | null {
   return text !== null && new RegExp(`^0x[0-9a-f]{${digits}}$`).test(text) ? Number.parseInt(text.slice(2), 16) : null;
 }
 
+/**
+ * A driver's link is there while its probe still runs (drivers/base/dd.c really_probe), which is 30 s for a Grace Hopper that is not ready, and the device is not bound
+ * before it ends. What tells is vfio-dev; but that a driver is *going to be* a VFIO driver only its name can tell. All that the kernel has are named so.
+ */
+export function isVfioName(driver: string): boolean {
+  return driver.includes("vfio");
+}
+
 /** Sub-class of base class 6 that sysfs shows for a PCI-to-PCI bridge: always header type 1. */
 const PCI_BRIDGE = 0x0604;
 const BRIDGE_BASE = 0x06;
@@ -62,7 +70,7 @@ export function parseDevice(
       vendorId,
       deviceId,
       classCode,
-      driver: raw.driver?.name ?? "",
+      driver: boundDriver(raw.driver, raw.vfioDevices),
       resetMethods,
       numaNode,
       physicalFunction,
@@ -70,6 +78,10 @@ export function parseDevice(
       bindKey: bindKeyOf(address, raw),
     },
   };
+}
+
+function boundDriver(driver: RawDevice["driver"], vfioDevices: readonly string[]): string {
+  return driver === null || (vfioDevices.length === 0 && isVfioName(driver.name)) ? "" : driver.name;
 }
 
 /** Changes with every bind: see readDriver. */
@@ -167,25 +179,26 @@ export class SysfsScanner {
     const names = [...(await readNames(join(this.#sysRoot, "kernel/iommu_groups", number, "devices")))].sort();
     if (names.length === 0) return null;
     const members: GroupMember[] = [];
-    let foreign = false;
+    const foreign: string[] = [];
     for (const name of names) {
       const address = parseAddress(name);
       const folder =
         address === null ? join(this.#sysRoot, "kernel/iommu_groups", number, "devices", name) : join(devicesFolder(this.#sysRoot), name);
       const [driver, vfioDevices] = await Promise.all([readDriver(folder), readVfioDevices(folder)]);
-      const spoils = driver !== null && vfioDevices.length === 0 && !HARMLESS_DRIVERS.has(driver.name);
+      const bound = boundDriver(driver, vfioDevices);
+      const spoils = bound !== "" && vfioDevices.length === 0 && !HARMLESS_DRIVERS.has(bound);
       if (address === null) {
         // A platform or fsl-mc device: it has no PCI address to be named by, but its driver counts all the same.
-        foreign ||= spoils;
-        this.#say(
-          `IOMMU group ${number}`,
-          spoils ? `its member ${shown(name)} is no PCI function and its driver keeps the group from VFIO` : "",
-        );
+        if (spoils) foreign.push(shown(name));
       } else {
-        members.push({ address, driver: driver?.name ?? "", spoils });
+        members.push({ address, driver: bound, spoils });
       }
     }
-    return { id: Number(number), members, viable: !foreign && !members.some((member) => member.spoils) };
+    this.#say(
+      `IOMMU group ${number}`,
+      foreign.length > 0 ? `members that are no PCI functions keep the group from VFIO by their drivers: ${foreign.join(", ")}` : "",
+    );
+    return { id: Number(number), members, viable: foreign.length === 0 && !members.some((member) => member.spoils) };
   }
 
   #say(subject: string, message: string): void {

@@ -24,8 +24,8 @@ for (const [first, second, region] of [
     region,
     kinds: (regions) => new Array<"REGION">(regions).fill("REGION"),
     reset: "DONE",
+    unusedCopy: "STILL_HELD",
     regionScope: "REGION",
     widestScope: "REGION",
-    longestPauseMs: 100,
   });
 }

@@ -10,14 +10,14 @@ import { run, say } from "./process.js";
 // The series that has nvgrace's readiness checks, dma-buf export and the iommufd calls that the tests expect.
 const sourcePackage = /^linux-source-7\.\d+$/;
 
-/** The image in the cache, named bzImage-<version>-lab-<hash of the fragment>. */
+/** The image in the cache, named bzImage-<kernel release>-<hash of the fragment>. */
 export async function buildKernel(fragment: string, hash: string): Promise<string> {
   await ensureKernelBuildPackages();
   const apt = await debianKernelPackages();
   const name = (await apt.packageNames(sourcePackage)).at(-1);
   if (name === undefined) throw new Error("the package index of Debian 13 and its backports names no linux-source-7.*");
   const begin = performance.now();
-  say(`building the lab kernel from ${name}, about 10 minutes on two processors; kept for later runs`);
+  say(`building the lab kernel from ${name}, 10 minutes or more on two processors; kept for later runs`);
   const image = await addToCache(async (folder) => {
     await apt.unpack(name, folder);
     const source = join(folder, name);
@@ -27,8 +27,9 @@ export async function buildKernel(fragment: string, hash: string): Promise<strin
     await run("scripts/kconfig/merge_config.sh", ["-m", ".config", fragment], { cwd: source });
     await make("olddefconfig");
     assertHonoured(await readFile(fragment, "utf8"), await readFile(join(source, ".config"), "utf8"));
-    const release = (await make("kernelrelease")).trim();
     await make("bzImage");
+    // Only a finished build knows the suffix that the configuration gives the release.
+    const release = (await make("kernelrelease")).trim();
     return { name: `bzImage-${release}-${hash}`, path: join(source, "arch/x86/boot/bzImage") };
   });
   say(`built in ${Math.round((performance.now() - begin) / 1000)} s`);

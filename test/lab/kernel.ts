@@ -62,5 +62,5 @@ async function labKernelImage(): Promise<string> {
     .update(await readFile(fragment))
     .digest("hex")
     .slice(0, 12);
-  return (await newestCached(new RegExp(`^bzImage-.*-lab-${hash}$`))) ?? (await buildKernel(fragment, hash));
+  return (await newestCached(new RegExp(`^bzImage-.*-${hash}$`))) ?? (await buildKernel(fragment, hash));
 }

@@ -36,6 +36,7 @@ for (const [first, second, region, reset] of [
     region,
     kinds: () => (world === "iommufd" ? ["IOMMUFD", "DEVICE_UNBOUND"] : ["CONTAINER", "GROUP", "DEVICE"]),
     reset,
+    unusedCopy: world === "iommufd" ? "PROVEN" : "STILL_HELD",
     // No released kernel lets a process map a dma-buf of a region; when one does, this turns red and says so.
     regionScope: "REFUSED",
     widestScope: "DEVICE",

@@ -32,6 +32,10 @@ async function askDrivers(): Promise<void> {
   await once(child, "exit");
 }
 
+function reasonOf(facts: DeviceFacts): string | undefined {
+  return ineligibleReasons({ facts, probe: null, probeRefusal: null, state: "FREE", stateDetail: "" })[0]?.reason;
+}
+
 if (world === "iommufd") {
   describe("[lab kernel] a Grace Hopper that is not ready", () => {
     // For the tests that come after a failure of this one.
@@ -66,7 +70,8 @@ if (world === "iommufd") {
       while (!ended) {
         const begin = performance.now();
         const facts = await find(graceHopper.address);
-        assert.equal(facts.vfioBound, false);
+        assert.deepEqual([facts.driver, facts.driverOverride, facts.vfioBound], ["", "nvgrace_gpu_vfio_pci", false]);
+        assert.equal(reasonOf(facts), "DRIVER_NOT_READY");
         assert.equal((await host.probe(facts)).refusal?.reason, "NO_VFIO_DRIVER");
         const other = await host.probe(await find(edu.address));
         assert.equal(other.refusal, null, other.refusal?.message);
@@ -79,8 +84,7 @@ if (world === "iommufd") {
 
       const failed = await find(graceHopper.address);
       assert.deepEqual([failed.driver, failed.driverOverride, failed.vfioBound], ["", "nvgrace_gpu_vfio_pci", false]);
-      const [reason] = ineligibleReasons({ facts: failed, probe: null, probeRefusal: null, state: "FREE", stateDetail: "" });
-      assert.equal(reason?.reason, "DRIVER_NOT_READY");
+      assert.equal(reasonOf(failed), "DRIVER_NOT_READY");
       // What the broker knew of it before is of another binding.
       assert.notEqual((await host.probe(ready)).refusal, null);
       assert.equal((await host.prove([{ facts: ready, probe: { resetSupported: false, regions: [], notReady: null } }])).result, "GONE");

@@ -254,8 +254,10 @@ describe("[made-up kernel] iommufd host", () => {
     assert.equal(capability(host, "dma_buf_mmap").availability, "UNAVAILABLE");
     const [grace] = known;
     assert.ok(grace !== undefined);
+    machine.kernel.calls.length = 0;
     const lease = await host.open({ kind: "REGION", address: grace.facts.address, regions: [2], allowDeviceScope: false }, known);
     assert.equal(lease.refusal?.reason, "REGION_SCOPE_UNAVAILABLE");
+    assert.deepEqual(machine.kernel.calls, [], "a device is not opened, and so not reset, for what is known to be refused");
     assert.match(lease.refusal?.message ?? "", /dma_buf_mmap: mmap on .*EINVAL/);
     await host.close();
   });
@@ -374,4 +376,47 @@ describe("[made-up kernel] legacy host", () => {
     queue.containerCheckExtension = real;
     assert.match(host.refusal?.message ?? "", /vfio_iommu_type1/);
   });
+});
+
+describe("[made-up kernel] a device that changes between scan and open", () => {
+  for (const [name, create] of [
+    ["iommufd", IommufdHost.create],
+    ["legacy", LegacyHost.create],
+  ] as const) {
+    test(`${name}: bound anew is refused for a probe and a lease, also when it happens while the node is opened; a proof does not mind`, async () => {
+      const open = openDescriptors();
+      const machine = new FakeMachine();
+      const created = await create(machine.options());
+      const host = created.value ?? assert.fail(created.refusal?.message ?? "");
+      const known = await knownDevices(host, EDU);
+      const [edu] = known;
+      assert.ok(edu !== undefined);
+      const request = { kind: "DEVICE", addresses: [edu.facts.address] } as const;
+      let rebound = false;
+      machine.kernel.interfere = (operation, subject) => {
+        if (rebound || operation !== "open" || /vfio\/vfio$|iommu$/.test(subject)) return null;
+        rebound = true;
+        machine.tree.rebind(EDU);
+        return null;
+      };
+      const during = await host.open(request, known);
+      assert.equal(rebound, true);
+      assert.match(during.refusal?.message ?? "", /bound anew/);
+      for (const outcome of [await host.open(request, known), await host.probe(edu.facts)]) {
+        assert.equal(outcome.refusal?.reason, "HOST_OPERATION_FAILED");
+        assert.match(outcome.refusal?.message ?? "", /bound anew/);
+      }
+      const proof = await host.prove(known);
+      assert.ok(proof.result === "PROVEN");
+      await proof.proof.close();
+      machine.tree.unbind(EDU);
+      assert.equal((await host.probe(edu.facts)).refusal?.reason, "NO_VFIO_DRIVER");
+      assert.equal((await host.prove(known)).result, "GONE");
+      machine.tree.unplug(EDU);
+      assert.equal((await host.probe(edu.facts)).refusal?.reason, "DEVICE_REMOVED");
+      await host.close();
+      machine.remove();
+      assert.equal(openDescriptors(), open);
+    });
+  }
 });

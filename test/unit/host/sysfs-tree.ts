@@ -1,6 +1,6 @@
 // A made-up /sys and /dev in a temporary folder, laid out as the kernel does.
 
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, unlinkSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readlinkSync, renameSync, rmSync, symlinkSync, unlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
@@ -63,6 +63,13 @@ export class SysfsTree {
 
   bind(address: string, driver: string): void {
     symlinkSync(`../../../../bus/pci/drivers/${driver}`, join(this.folder(address), "driver"));
+  }
+
+  /** Gives the device to its driver again: a new link takes the old one's place, and so has another inode. */
+  rebind(address: string): void {
+    const link = join(this.folder(address), "driver");
+    symlinkSync(readlinkSync(link), `${link}.new`);
+    renameSync(`${link}.new`, link);
   }
 
   unbind(address: string): void {
