@@ -58,12 +58,16 @@ export function compose(parts: DaemonParts): Daemon {
   const observer = new TelemetryObserver(log);
   const pollSet = new PollSet((error) => observer.fault("poll", error));
   const inventory = new Inventory(host, systemClock, observer);
-  const processes: Processes = new Processes(pollSet, settings.peer_identity === "pid" ? "pid" : "pidfd", (id) => leases.processExited(id));
+  const processes: Processes = new Processes(pollSet, settings.peer_identity === "pid" ? "pid" : "pidfd", (id) => {
+    leases.processExited(id);
+    channels.processExited(id);
+    listener.processExited(id);
+  });
   const rejected = (reason: string, pid: number, uid: number): void => {
     observer.metrics?.rejections.inc({ reason: reason.toLowerCase() });
     log.write("warn", LogEvent.connectionRejected, { reason, pid, uid }, "connection closed by the daemon");
   };
-  const channels = new Channels({
+  const channels: Channels = new Channels({
     pollSet,
     limits: {
       firstCallMs: settings["limits.first_call_ms"],

@@ -118,7 +118,8 @@ function groupId(group: string): number {
 
 function stopSignal(): Promise<string> {
   return new Promise((resolve) => {
-    for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => resolve(signal));
+    // For good, not once: Ctrl-C under npm start comes twice, from the terminal and from npm, and the second must not cut the stop short.
+    for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => resolve(signal));
   });
 }
 

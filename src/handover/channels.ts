@@ -81,6 +81,11 @@ export class Channels implements Handover {
     return (wanted === 0n ? mine.at(-1) : mine.find((channel) => channel.id === wanted)) ?? null;
   }
 
+  /** Closes the channels of a process that has exited: a child that inherited one would keep it, and nobody may speak on it any more. */
+  processExited(processId: number): void {
+    for (const channel of this.#byId.values()) if (channel.peer.processId === processId) channel.abandon();
+  }
+
   /** Closes every channel. */
   close(): void {
     for (const channel of this.#byId.values()) channel.close("DRAINING");
@@ -154,6 +159,11 @@ class Channel implements HandoverChannel {
     this.#deps.onRejected(reason, this.peer);
     this.#send(encodeGoodbye(reason), []);
     this.#over(`the daemon closed the channel: ${reason}`);
+  }
+
+  /** Closes it without a word: there is nobody to tell. */
+  abandon(): void {
+    this.#over("its process has exited");
   }
 
   #free(): void {
@@ -231,7 +241,8 @@ class Channel implements HandoverChannel {
     if (this.#closed) return;
     this.#closed = true;
     if (this.#attachTimer) clearTimeout(this.#attachTimer);
-    // Closing the socket drops descriptors that were never received: they are no longer charged to us.
+    // An offer that was never received stays in the client's queue, and its descriptors stay charged to us, until the client closes its own end (measured). Its devices
+    // cannot be proven free before, so it is in quarantine as long: that bounds how many there can be.
     if (this.#pollId !== null) this.#deps.pollSet.remove(this.#pollId);
     this.#pollId = null;
     this.#hooks.closed();

@@ -75,6 +75,11 @@ export class GrpcListener {
     this.#listenId = null;
   }
 
+  /** Closes what a process left behind when it exited: a child that inherited the socket would keep it, and the place it takes, for as long as it likes. */
+  processExited(processId: number): void {
+    for (const { peer, socket } of this.#connections.values()) if (peer.processId === processId) socket.destroy();
+  }
+
   /** Closes every connection at once. */
   destroyAll(): void {
     for (const { socket } of this.#connections.values()) socket.destroy();

@@ -48,7 +48,8 @@ export function leaseService({ leases, unary }: { readonly leases: Leases; reado
   };
 }
 
-/** Orders leases by age; survives the end of the lease it was made from. */
+/** Orders leases by age; survives the end of the lease it was made from. Whole microseconds: digits of a fraction would not sort as text. */
 function keyOf(lease: { readonly createTime: number; readonly id: string }): string {
-  return `${lease.createTime.toString(16).padStart(12, "0")}.${lease.id.slice(0, 13)}`;
+  const microseconds = Math.round(lease.createTime * 1000);
+  return `${microseconds.toString(16).padStart(14, "0")}.${lease.id.slice(0, 13)}`;
 }

@@ -9,7 +9,7 @@ import { fileURLToPath } from "node:url";
 import { descriptorsOf, settlesAt } from "./descriptors.js";
 import { Lines } from "./lines.js";
 
-const MAIN = fileURLToPath(new URL("../../src/daemon/main.js", import.meta.url));
+export const MAIN = fileURLToPath(new URL("../../src/daemon/main.js", import.meta.url));
 
 export interface DaemonOptions {
   readonly host?: "auto" | "iommufd" | "legacy" | "simulated";
@@ -17,6 +17,10 @@ export interface DaemonOptions {
   readonly config?: string;
   /** Runs the daemon under this command, for limits: for example ["prlimit", "--nofile=100"]. */
   readonly under?: readonly string[];
+  /** Further flags; they are stronger than the file. */
+  readonly flags?: readonly string[];
+  /** Default 0666, so that every user of a test can connect. */
+  readonly socketMode?: string;
 }
 
 export interface LogRecord {
@@ -36,6 +40,15 @@ export function socketFolder(): string {
   const folder = mkdtempSync(join(tmpdir(), "aperture-test-"));
   chmodSync(folder, 0o755);
   return folder;
+}
+
+export function daemonEnvironment(): NodeJS.ProcessEnv {
+  const env: NodeJS.ProcessEnv = { ...process.env };
+  // Set by node:test for its own children; the daemon is none.
+  delete env["NODE_TEST_CONTEXT"];
+  delete env["APERTURE_SOCKET"];
+  delete env["APERTURE_CONFIG"];
+  return env;
 }
 
 export class DaemonProcess {
@@ -59,7 +72,7 @@ export class DaemonProcess {
   /** Starts the process and returns at once; see start() and ended(). */
   static spawn(options: DaemonOptions = {}, folder = socketFolder(), ownsFolder = true): DaemonProcess {
     const file = join(folder, "aperture.toml");
-    const head = `host = "${options.host ?? "simulated"}"\nsocket = "${join(folder, "a.sock")}"\nsocket_mode = "0666"\nmetrics.listen = "127.0.0.1:0"\nlog.level = "debug"\n`;
+    const head = `host = "${options.host ?? "simulated"}"\nsocket = "${join(folder, "a.sock")}"\nsocket_mode = "${options.socketMode ?? "0666"}"\nmetrics.listen = "127.0.0.1:0"\nlog.level = "debug"\n`;
     writeFileSync(file, head + (options.config ?? ""));
     const [command = process.execPath, ...args] = [
       ...(options.under ?? []),
@@ -68,19 +81,16 @@ export class DaemonProcess {
       MAIN,
       "--config",
       file,
+      ...(options.flags ?? []),
     ];
-    const env: NodeJS.ProcessEnv = { ...process.env };
-    // Set by node:test for its own children; the daemon is none.
-    delete env["NODE_TEST_CONTEXT"];
-    delete env["APERTURE_SOCKET"];
-    const child = spawn(command, args, { stdio: ["ignore", "ignore", "pipe"], env });
+    const child = spawn(command, args, { stdio: ["ignore", "ignore", "pipe"], env: daemonEnvironment() });
     if (!child.stderr) throw new Error("no stderr");
     return new DaemonProcess(child, folder, ownsFolder, new Lines(child.stderr));
   }
 
   /** Starts it and waits until it serves. */
-  static async start(options: DaemonOptions = {}): Promise<DaemonProcess> {
-    const daemon = DaemonProcess.spawn(options);
+  static async start(options: DaemonOptions = {}, folder = socketFolder(), ownsFolder = true): Promise<DaemonProcess> {
+    const daemon = DaemonProcess.spawn(options, folder, ownsFolder);
     const ready = await daemon.event("daemon.ready", 60_000);
     daemon.metricsAddress = String(ready.fields["metrics"]);
     daemon.baseline = descriptorsOf(daemon.pid);
@@ -113,6 +123,11 @@ export class DaemonProcess {
 
   async metrics(): Promise<string> {
     return await (await fetch(`${this.metricsAddress}/metrics`, { headers: { connection: "close" } })).text();
+  }
+
+  /** Takes what is open now as the state to come back to: for a test that keeps a connection of its own. */
+  rebase(): void {
+    this.baseline = descriptorsOf(this.pid);
   }
 
   /** The daemon has exactly the descriptors that it had when it became ready, and has met no fault. */

@@ -39,6 +39,10 @@ export class HolderProcess {
     return holder;
   }
 
+  get running(): boolean {
+    return this.#child.exitCode === null && this.#child.signalCode === null;
+  }
+
   get pid(): number {
     return this.#child.pid ?? -1;
   }
@@ -69,7 +73,7 @@ export class HolderProcess {
   }
 
   async gone(): Promise<void> {
-    if (this.#child.exitCode === null && this.#child.signalCode === null) await once(this.#child, "exit");
+    if (this.running) await once(this.#child, "exit");
   }
 
   async #answer(): Promise<Answer> {

@@ -1,0 +1,129 @@
+// Clients that die, hang up or stop at each point of their way: whatever they had comes back, and the daemon has exactly the descriptors that it had before. What ends a
+// lease is the exit of its process, seen by its pidfd, and nothing else.
+
+import assert from "node:assert/strict";
+import { after, afterEach, before, describe, it } from "node:test";
+import { ClientProcess } from "../harness/client-process.js";
+import { DaemonProcess } from "../harness/daemon.js";
+import { LeaseBench } from "../harness/lease-bench.js";
+
+/** All that can be leased: one for each client of a round. */
+const DEVICES = ["0000:02:00.0", "0000:41:01.0", "0000:41:01.1", "0009:01:00.0", "0019:01:00.0"] as const;
+const ROUNDS = 2;
+
+interface Point {
+  readonly name: string;
+  readonly words: readonly string[];
+  /** What becomes of the device of a client that has closed its sockets or stopped, and not died. */
+  readonly closed: "FREE" | "HELD";
+  readonly stopped: "FREE" | "QUARANTINED" | "HELD";
+  /** Descriptors of the daemon for a stopped client are as before. */
+  readonly stoppedCostsNothing: boolean;
+}
+
+const CONNECT = ["connect"] as const;
+const PREFACE = [...CONNECT, "preface"] as const;
+const CHANNEL = [...PREFACE, "channel"] as const;
+const ACQUIRE = [...CHANNEL, "acquire"] as const;
+const OFFER = [...ACQUIRE, "offer"] as const;
+const ACK = [...OFFER, "ack"] as const;
+
+const POINTS: readonly Point[] = [
+  { name: "connected", words: CONNECT, closed: "FREE", stopped: "FREE", stoppedCostsNothing: true },
+  { name: "preface sent", words: PREFACE, closed: "FREE", stopped: "FREE", stoppedCostsNothing: true },
+  { name: "channel attached", words: CHANNEL, closed: "FREE", stopped: "FREE", stoppedCostsNothing: false },
+  // The offer lies unread in the channel of a process that will not read it.
+  { name: "acquire running", words: ACQUIRE, closed: "FREE", stopped: "QUARANTINED", stoppedCostsNothing: false },
+  { name: "offered, not acknowledged", words: OFFER, closed: "FREE", stopped: "QUARANTINED", stoppedCostsNothing: false },
+  { name: "held", words: ACK, closed: "HELD", stopped: "HELD", stoppedCostsNothing: false },
+  { name: "release running", words: [...ACK, "release"], closed: "FREE", stopped: "FREE", stoppedCostsNothing: false },
+];
+
+describe("[real processes, simulated host] the end of a client", () => {
+  let daemon: DaemonProcess;
+  let bench: LeaseBench;
+  before(async () => {
+    daemon = await DaemonProcess.start({
+      config: "[limits]\nfirst_call_ms = 400\nack_ms = 300\nretry_min_ms = 100\nretry_max_ms = 100\n",
+    });
+    bench = await LeaseBench.at(daemon);
+  });
+  afterEach(async () => {
+    await ClientProcess.killAll();
+    await bench.allFree(DEVICES);
+    await daemon.isAsBefore();
+  });
+  after(async () => {
+    bench.close();
+    await daemon.stop();
+  });
+
+  /** One client a device, all at this point of their way. */
+  async function clientsAt(point: Point): Promise<readonly ClientProcess[]> {
+    return await Promise.all(
+      DEVICES.map(async (address) => {
+        const client = await ClientProcess.start(daemon.socket);
+        for (const word of point.words) {
+          await client.must(word === "acquire" ? `acquire ${address}` : word);
+          if (word === "ack") await bench.becomes(address, "HELD");
+        }
+        return client;
+      }),
+    );
+  }
+
+  const times = `${ROUNDS * DEVICES.length} times`;
+  for (const point of POINTS) {
+    it(`killed when ${point.name}, ${times}`, async () => {
+      for (let round = 0; round < ROUNDS; round += 1) {
+        for (const client of await clientsAt(point)) await client.kill();
+        await bench.allFree(DEVICES);
+        await daemon.isAsBefore();
+      }
+    });
+
+    it(`has closed its sockets when ${point.name}, ${times}, and lives on`, async () => {
+      for (let round = 0; round < ROUNDS; round += 1) {
+        const clients = await clientsAt(point);
+        for (const client of clients) await client.must("close");
+        for (const address of DEVICES) await bench.becomes(address, point.closed);
+        if (point.closed === "FREE") await daemon.isAsBefore();
+        for (const client of clients) await client.kill();
+        await bench.allFree(DEVICES);
+        await daemon.isAsBefore();
+      }
+    });
+
+    it(`stopped when ${point.name}, ${times}, and killed later`, async () => {
+      for (let round = 0; round < ROUNDS; round += 1) {
+        const clients = await clientsAt(point);
+        for (const client of clients) client.signal("SIGSTOP");
+        for (const address of DEVICES) await bench.becomes(address, point.stopped);
+        if (point.stoppedCostsNothing) await daemon.isAsBefore();
+        for (const client of clients) await client.kill();
+        await bench.allFree(DEVICES);
+        await daemon.isAsBefore();
+      }
+    });
+  }
+
+  it("is its exit, although a child has inherited both sockets and lives on", async () => {
+    const children: number[] = [];
+    try {
+      for (const point of POINTS.filter(({ name }) => ["channel attached", "offered, not acknowledged", "held"].includes(name))) {
+        const clients = await clientsAt(point);
+        for (const client of clients) children.push(Number((await client.must("child"))["pid"]));
+        const begin = performance.now();
+        for (const client of clients) await client.kill();
+        await bench.allFree(DEVICES);
+        // The sockets are open in the children: nothing but the exit has told the daemon.
+        await daemon.isAsBefore();
+        const took = performance.now() - begin;
+        assert.ok(took < 5_000, `${point.name}: ${Math.round(took)} ms`);
+        for (const pid of children) assert.doesNotThrow(() => process.kill(pid, 0), "the child is alive");
+      }
+    } finally {
+      for (const pid of children) process.kill(pid, "SIGKILL");
+    }
+  });
+});
