@@ -44,10 +44,15 @@ export class LeaseBench {
     try {
       for (const address of addresses) await this.becomes(address, "FREE");
     } catch (error) {
-      const { answer } = await this.rpc.call<ListLeasesResponse__Output>(LeaseService, "ListLeases", {});
-      for (const { id } of answer?.leases ?? []) await this.release(id);
+      await this.releaseAll();
       throw error;
     }
+  }
+
+  /** Ends every lease that this user sees. */
+  async releaseAll(): Promise<void> {
+    const { answer } = await this.rpc.call<ListLeasesResponse__Output>(LeaseService, "ListLeases", {});
+    for (const { id } of answer?.leases ?? []) assert.equal((await this.release(id)).code, "OK");
   }
 
   acquire(address: string, more: object = {}): Promise<Result<AcquireLeaseResponse__Output>> {

@@ -58,47 +58,50 @@ describe("[real processes, simulated host] the end of a client", () => {
     await daemon.stop();
   });
 
+  function startAll(): Promise<readonly ClientProcess[]> {
+    return Promise.all(DEVICES.map(() => ClientProcess.start(daemon.socket)));
+  }
+
   /** One client a device, all at this point of their way. */
-  async function clientsAt(point: Point): Promise<readonly ClientProcess[]> {
-    return await Promise.all(
-      DEVICES.map(async (address) => {
-        const client = await ClientProcess.start(daemon.socket);
+  async function bringTo(point: Point, clients: readonly ClientProcess[]): Promise<void> {
+    await Promise.all(
+      DEVICES.map(async (address, i) => {
         for (const word of point.words) {
-          await client.must(word === "acquire" ? `acquire ${address}` : word);
+          await clients[i]?.must(word === "acquire" ? `acquire ${address}` : word);
           if (word === "ack") await bench.becomes(address, "HELD");
         }
-        return client;
       }),
     );
   }
 
-  const times = `${ROUNDS * DEVICES.length} times`;
-  for (const point of POINTS) {
-    it(`killed when ${point.name}, ${times}`, async () => {
-      for (let round = 0; round < ROUNDS; round += 1) {
-        for (const client of await clientsAt(point)) await client.kill();
-        await bench.allFree(DEVICES);
-        await daemon.isAsBefore();
-      }
-    });
+  async function allBecome(state: string): Promise<void> {
+    for (const address of DEVICES) await bench.becomes(address, state);
+  }
 
-    it(`has closed its sockets when ${point.name}, ${times}, and lives on`, async () => {
+  for (const point of POINTS) {
+    it(`killed when ${point.name}, ${ROUNDS * DEVICES.length} times`, async () => {
       for (let round = 0; round < ROUNDS; round += 1) {
-        const clients = await clientsAt(point);
-        for (const client of clients) await client.must("close");
-        for (const address of DEVICES) await bench.becomes(address, point.closed);
-        if (point.closed === "FREE") await daemon.isAsBefore();
+        const clients = await startAll();
+        await bringTo(point, clients);
         for (const client of clients) await client.kill();
         await bench.allFree(DEVICES);
         await daemon.isAsBefore();
       }
     });
 
-    it(`stopped when ${point.name}, ${times}, and killed later`, async () => {
+    it(`has closed its sockets when ${point.name}, comes again, is stopped there and killed, ${ROUNDS * DEVICES.length} times`, async () => {
       for (let round = 0; round < ROUNDS; round += 1) {
-        const clients = await clientsAt(point);
+        const clients = await startAll();
+        await bringTo(point, clients);
+        for (const client of clients) await client.must("close");
+        await allBecome(point.closed);
+        // Its process lives on, and so does what it holds.
+        if (point.closed === "HELD") await bench.releaseAll();
+        await daemon.isAsBefore();
+
+        await bringTo(point, clients);
         for (const client of clients) client.signal("SIGSTOP");
-        for (const address of DEVICES) await bench.becomes(address, point.stopped);
+        await allBecome(point.stopped);
         if (point.stoppedCostsNothing) await daemon.isAsBefore();
         for (const client of clients) await client.kill();
         await bench.allFree(DEVICES);
@@ -111,7 +114,8 @@ describe("[real processes, simulated host] the end of a client", () => {
     const children: number[] = [];
     try {
       for (const point of POINTS.filter(({ name }) => ["channel attached", "offered, not acknowledged", "held"].includes(name))) {
-        const clients = await clientsAt(point);
+        const clients = await startAll();
+        await bringTo(point, clients);
         for (const client of clients) children.push(Number((await client.must("child"))["pid"]));
         const begin = performance.now();
         for (const client of clients) await client.kill();

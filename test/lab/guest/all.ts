@@ -1,5 +1,9 @@
 // Every test file that runs inside a guest, in this order, in one process: starting Node takes seconds under emulation.
 
 import "./boot.test.js";
+import "./inventory.test.js";
+import "./contract.test.js";
 import "./lease.test.js";
 import "./start.test.js";
+// Last: it takes the driver's own 30 s, and leaves the fake Grace Hopper without a driver in between.
+import "./inventory-not-ready.test.js";

@@ -27,8 +27,6 @@ const commands: Record<string, (argument: string) => unknown> = {
     return result.error?.code ?? "";
   },
   send: (text) => send(socket, text, []),
-  /** So many frames at once, numbered. */
-  burst: (count) => Array.from({ length: Number(count) }, (_, i) => send(socket, `${i}`, [])).filter((code) => code !== ""),
   /** A frame with that many descriptors. */
   sendDescriptors: (count) => send(socket, "with descriptors", new Array<number>(Number(count)).fill(0)),
   sendLong: (bytes) => send(socket, "x".repeat(Number(bytes)), []),
