@@ -16,7 +16,7 @@ export interface SysError {
   readonly operation: string;
   /** errno as the kernel gave it; 0 when the addon refused an answer of the kernel (code tells). */
   readonly errno: number;
-  /** Symbolic name (`EBUSY`), or one of ours: `BAD_CAPABILITY_CHAIN`, `BAD_ANSWER`, `NOT_UNIX`, `UNSAFE_DIRECTORY`, `IS_SYMLINK`, `FOREIGN_FILE`, `CLOSED`. */
+  /** Symbolic name (`EBUSY`), or one of ours: `BAD_CAPABILITY_CHAIN`, `BAD_ANSWER`, `NOT_UNIX`, `UNSAFE_DIRECTORY`, `IS_SYMLINK`, `FOREIGN_FILE`, `NO_ORACLE`, `CLOSED`. */
   readonly code: string;
   /** What it was about: a path, a PCI address, a region. */
   readonly subject: string;
@@ -70,7 +70,7 @@ export interface BlockingQueue {
   close(fd: number): Promise<SysResult<null>>;
   /** VFIO_DEVICE_BIND_IOMMUFD; value: device id in the iommufd. token: VF token as a UUID string, or null. */
   bindIommufd(deviceFd: number, iommufd: number, token: string | null, subject: string): Promise<SysResult<number>>;
-  /** IOMMU_OPTION_RLIMIT_MODE = 1 (account pinned memory per user as RLIMIT_MEMLOCK does); only on a fresh iommufd, needs CAP_SYS_RESOURCE. */
+  /** IOMMU_OPTION_RLIMIT_MODE = 1: pinned memory counts against the process that maps it, as with the container, not against its user; only on a fresh iommufd, needs CAP_SYS_RESOURCE. */
   iommufdSetRlimitMode(iommufd: number): Promise<SysResult<null>>;
   deviceInfo(deviceFd: number, subject: string): Promise<SysResult<VfioDeviceInfo>>;
   regionInfo(deviceFd: number, index: number, subject: string): Promise<SysResult<VfioRegionInfo>>;
@@ -93,7 +93,7 @@ export interface BlockingQueue {
   groupSetContainer(groupFd: number, containerFd: number, subject: string): Promise<SysResult<null>>;
   /** VFIO_GROUP_GET_DEVICE_FD; name is the PCI address, or an mdev UUID, with ` vf_token=UUID` when there is one. */
   groupGetDevice(groupFd: number, name: string): Promise<SysResult<number>>;
-  /** pread(2) until length bytes are there or the kernel gives no more; value holds what was read (shorter at the end of a region). */
+  /** pread(2) until length bytes are there or the kernel gives no more; value holds what was read (shorter at the end of a region). At most 64 MiB, as every read and write here. */
   pread(fd: number, offset: bigint, length: number, subject: string): Promise<SysResult<Uint8Array>>;
   /** pwrite(2) of all bytes; value: bytes written. */
   pwrite(fd: number, offset: bigint, data: Uint8Array, subject: string): Promise<SysResult<number>>;
@@ -111,13 +111,14 @@ export interface Mapping {
   /**
    * Copies out of the mapping on the mapping's own thread. In the tail: 0xFF. Every access is naturally aligned and as wide as
    * alignment and rest allow (8, 4, 2, 1), so 4 aligned bytes are one 32-bit load. SIGBUS and SIGSEGV become an error
-   * (EFAULT, subject names region offset). Beyond size: RangeError.
+   * (EFAULT, subject names region offset); so does a hole between two areas, which is not tail. Beyond size: RangeError.
    */
   read(offset: bigint, length: number): Promise<SysResult<Uint8Array>>;
   /** Copies into the mapping; bytes that fall into the tail are dropped. */
   write(offset: bigint, data: Uint8Array): Promise<SysResult<null>>;
   /**
    * A view of [offset, offset+length), which must lie in one area (RangeError else). It is detached (length 0) by close().
+   * After close() it throws an Error with code CLOSED. Writing to a view of a mapping without write ends the process (SIGSEGV).
    * Touching a view of a device that is in reset or poisoned is a SIGBUS that nobody can catch: use read and write for devices.
    */
   view(offset: bigint, length: number): ArrayBuffer;
@@ -136,7 +137,10 @@ export interface PeerCredentials {
 
 /** Kinds of Poller events; the values are those of native/sys/poller.h. */
 export const PollEvent = {
-  /** A connection was accepted. a: descriptor, b: pid, c: uid, d: gid, e: pidfd or -1. */
+  /**
+   * A connection was accepted. a: descriptor, b: pid, c: uid, d: gid (uint32: use >>> 0), e: pidfd or -1. Whoever reads the row owns a and e,
+   * also when the listener was removed earlier in the batch: close both then.
+   */
   accepted: 1,
   /** A frame arrived on a channel. a: byte count (in the frame buffer at slot × frameBytes), b: 1 when the sending process is the one that connected, else 0. */
   frame: 2,
@@ -171,7 +175,8 @@ export interface PollBuffers {
 
 /**
  * One epoll set behind one uv_poll handle: listeners, descriptor channels, pidfds. Up to batchSize (64) events reach JavaScript in one
- * call. Nothing in it blocks.
+ * call. Nothing in it blocks. What add* takes over stays the caller's when it fails. Ids are 0 to 2^31-1, one source each (EEXIST).
+ * Watches and channels hold a duplicate of the pidfd or eventfd: one descriptor more each.
  */
 export interface Poller {
   readonly buffers: PollBuffers;
@@ -186,7 +191,7 @@ export interface Poller {
   watchExit(pidfd: number, id: number): SysResult<null>;
   /** Reports `signalled` whenever the eventfd is written. The eventfd stays the caller's. */
   watchEventfd(fd: number, id: number): SysResult<null>;
-  /** Ends a watch or closes a listener or channel. No event of id comes afterwards. Unknown id: nothing happens. */
+  /** Ends a watch or closes a listener or channel. No event of id comes afterwards (later rows of the batch get kind 0; `accepted` stays). Unknown id: nothing happens. */
   remove(id: number): null;
   /** Sends the first count staged rows, one sendmsg each with MSG_DONTWAIT | MSG_NOSIGNAL; writes each row's errno. */
   flush(count: number): null;
@@ -261,11 +266,11 @@ export interface Native {
   /** Calls back once when fd becomes readable or hangs up (uv_poll); the returned function cancels. Does not own fd. */
   onReadable(fd: number, callback: () => void): () => void;
 
-  /** memfd_create with MFD_CLOEXEC | MFD_ALLOW_SEALING, then ftruncate: sparse, nothing allocated. */
+  /** A sparse memfd, nothing allocated, whose size is sealed: no holder can truncate it under another's mapping, nor add seals. */
   memfdCreate(name: string, size: bigint): SysResult<number>;
   /** A second open file of the same memfd (open of /proc/self/fd/N): what is handed out is never what we use. */
   reopen(fd: number, access: "read" | "readwrite"): SysResult<number>;
-  /** True when any open file or mapping of the memfd other than fd's own exists (F_SETLEASE F_WRLCK, then F_UNLCK; falls back to F_SEAL_WRITE semantics when leases are refused). */
+  /** True when any open file of the memfd other than fd's own exists, one that only a mapping holds included (F_SETLEASE F_WRLCK, then F_UNLCK). Kernel without leases: code NO_ORACLE. */
   memfdShared(fd: number): SysResult<boolean>;
   /** eventfd2(0, EFD_CLOEXEC | EFD_NONBLOCK). */
   eventfdCreate(): SysResult<number>;

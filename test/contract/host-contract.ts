@@ -294,7 +294,8 @@ export function hostContract(fixture: ContractFixture): void {
     }
 
     balanced("no call that reaches the device keeps the event loop from turning", async () => {
-      const pauses: string[] = [];
+      // A call that waits on this thread does so every time; a starved machine makes pauses here and there. So only what paused in each of three rounds counts.
+      let pauses: string[] = [];
       async function watched<T>(name: string, work: () => Promise<T>): Promise<T> {
         const begin = performance.now();
         let last = begin;
@@ -315,18 +316,23 @@ export function hostContract(fixture: ContractFixture): void {
           longest = Math.max(longest, end - last);
           // A call that waits in the kernel on this thread is one pause as long as itself; a busy machine makes many small ones.
           if (longest > Math.max(SHORT_PAUSE_MS, (end - begin) * 0.6)) {
-            pauses.push(`${name}: stood still for ${longest.toFixed(1)} of ${(end - begin).toFixed(1)} ms`);
+            pauses.push(name);
           }
         }
       }
       const devices = [first, second];
-      value(await watched("probe", () => host.probe(first.facts)));
-      const lease = value(await watched("open", () => host.open(deviceLease(...devices), devices)));
-      await watched("close of the lease", () => lease.close());
-      const proof = await watched("prove", () => proofOf(first));
-      await watched("reset", () => proof.reset());
-      await watched("close of the proof", () => proof.close());
-      assert.deepEqual(pauses, []);
+      let everyTime: readonly string[] | null = null;
+      for (let round = 0; round < 3 && everyTime?.length !== 0; round += 1) {
+        pauses = [];
+        value(await watched("probe", () => host.probe(first.facts)));
+        const lease = value(await watched("open", () => host.open(deviceLease(...devices), devices)));
+        await watched("close of the lease", () => lease.close());
+        const proof = await watched("prove", () => proofOf(first));
+        await watched("reset", () => proof.reset());
+        await watched("close of the proof", () => proof.close());
+        everyTime = pauses.filter((name) => everyTime?.includes(name) ?? true);
+      }
+      assert.deepEqual(everyTime, []);
     });
   });
 }

@@ -29,9 +29,7 @@ export class Attacker {
     bytes: Uint8Array,
     drip: { readonly bytes: Uint8Array; readonly everyMs: number } | null = null,
   ): Promise<Attacker> {
-    // Half-open: the end that the daemon sends does not close this side.
-    const socket = connect({ path, allowHalfOpen: true });
-    await once(socket, "connect");
+    const socket = await connected(path);
     if (bytes.byteLength > 0) socket.write(bytes);
     let at = 0;
     const next = (): void => {
@@ -59,5 +57,18 @@ export class Attacker {
     if (this.#drip) clearInterval(this.#drip);
     this.#socket.destroy();
     Attacker.#open.delete(this);
+  }
+}
+
+/** Half-open: the end that the daemon sends does not close this side. A full backlog answers EAGAIN: then again. */
+async function connected(path: string): Promise<Socket> {
+  for (;;) {
+    const socket = connect({ path, allowHalfOpen: true });
+    try {
+      await once(socket, "connect");
+      return socket;
+    } catch (error) {
+      if (!(error instanceof Error && "code" in error && error.code === "EAGAIN")) throw error;
+    }
   }
 }

@@ -303,9 +303,11 @@ describe("[lab kernel] leases on VFIO", () => {
     assert.deepEqual((await trusted.must("release"))["quarantined"], []);
   });
 
-  it("lets exactly one of two clients at once win, 200 times", async () => {
+  // The rounds are the broker's, not the kernel's: all of them where the guest has less else to do.
+  const ROUNDS = world === "legacy" ? 200 : 40;
+  it(`lets exactly one of two clients at once win, ${ROUNDS} times`, async () => {
     const clients = [people.get("trusted"), people.get("other")] as const;
-    for (let round = 0; round < 200; round += 1) {
+    for (let round = 0; round < ROUNDS; round += 1) {
       const answers = await Promise.all(clients.map((client) => client.say(`acquire ${edu.address}`)));
       const lost = answers.filter((answer) => !answer.ok).map((answer) => answer["reason"]);
       assert.deepEqual(lost, ["DEVICE_BUSY"], `round ${round}`);
