@@ -32,10 +32,13 @@ function digest(paths, extra) {
   return hash.digest("hex");
 }
 
-function run(command, args, cwd = root) {
-  const result = spawnSync(command, args, { cwd, stdio: ["ignore", "inherit", "inherit"] });
+/** quiet: what it prints is shown only when it fails. */
+function run(command, args, { cwd = root, quiet = false } = {}) {
+  const output = quiet ? "pipe" : "inherit";
+  const result = spawnSync(command, args, { cwd, stdio: ["ignore", output, output], maxBuffer: 64 << 20 });
   if (result.error) throw new Error(`${command} could not be started: ${result.error.message}`);
   if (result.status !== 0) {
+    if (quiet) process.stderr.write(Buffer.concat([result.stdout, result.stderr]));
     process.stderr.write(`setup: \`${command} ${args.join(" ")}\` failed (exit status ${result.status ?? result.signal})\n`);
     process.exit(1);
   }
@@ -74,8 +77,7 @@ function buildNative() {
   // Headers that came with this Node make the build independent of the network.
   const prefix = resolve(dirname(process.execPath), "..");
   if (existsSync(join(prefix, "include/node/node_api.h"))) args.push(`--nodedir=${prefix}`);
-  if (!process.argv.includes("--verbose")) args.push("--silent");
-  run(process.execPath, args, join(root, "native"));
+  run(process.execPath, args, { cwd: join(root, "native"), quiet: true });
 }
 
 const bin = (name) => join(root, "node_modules/.bin", name);
