@@ -42,6 +42,7 @@
         "js/calls.cc",
         "js/convert.cc",
         "js/dispatcher.cc",
+        "js/loop_call.cc",
         "js/loop_poll.cc",
         "js/mapping_js.cc",
         "js/poller_js.cc",

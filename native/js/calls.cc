@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "js/convert.h"
+#include "js/loop_call.h"
 #include "js/loop_poll.h"
 #include "sys/abi_socket.h"
 #include "sys/descriptor.h"
@@ -119,12 +120,7 @@ Napi::Value OnReadableJs(const Napi::CallbackInfo& info) {
   watch->callback = Napi::Persistent(callback);
   watch->poll = std::make_unique<LoopPoll>(env, watch->fd.get(), [watch, env] {
     const Napi::HandleScope scope(env);
-    const Napi::Function function = watch->Stop(env);
-    try {
-      function.MakeCallback(env.Global(), {});
-    } catch (const Napi::Error& error) {
-      napi_fatal_exception(env, error.Value());
-    }
+    if (CanRunJs(env)) CallFromLoop(env, env.Global(), watch->Stop(env), {});
   });
   return Napi::Function::New(env, [watch](const Napi::CallbackInfo& cancel) { watch->Stop(cancel.Env()); });
 }

@@ -1,5 +1,7 @@
 #include "js/dispatcher.h"
 
+#include "js/loop_call.h"
+
 namespace aperture {
 
 std::shared_ptr<Dispatcher> Dispatcher::Create(Napi::Env env) {
@@ -45,14 +47,15 @@ void Dispatcher::Post(std::unique_ptr<Completion> completion) {
 
 void Dispatcher::CallJs(napi_env env, napi_value, void* context, void* data) {
   const std::unique_ptr<Completion> completion(static_cast<Completion*>(data));
-  // At teardown Node empties the queue without an environment.
+  // At teardown Node empties the queue without an environment. What is dropped closes its descriptors.
   if (env == nullptr) return;
-  Napi::HandleScope scope(env);
+  const Napi::HandleScope scope(env);
+  if (!CanRunJs(env)) return;
+  static_cast<Dispatcher*>(context)->Cancel();
   try {
-    static_cast<Dispatcher*>(context)->Cancel();
     completion->Complete(env);
   } catch (const Napi::Error&) {
-    // Only a worker that is being terminated refuses to make values. Nobody is left to be told.
+    // A worker terminated in the middle. Nobody is left to be told.
   }
 }
 

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "js/convert.h"
+#include "js/loop_call.h"
 #include "js/loop_poll.h"
 #include "sys/poller.h"
 
@@ -142,17 +143,11 @@ class PollerJs : public Napi::ObjectWrap<PollerJs> {
   void OnReady() {
     const Napi::Env env = Env();
     const Napi::HandleScope scope(env);
+    if (!CanRunJs(env)) return;
     // close() in the callback gives up the reference that keeps this object alive.
     const Napi::Object self = Value();
     const int count = poller_->Collect();
-    if (count > 0) {
-      try {
-        callback_.Value().MakeCallback(self, {Napi::Number::New(env, count)});
-      } catch (const Napi::Error& error) {
-        // There is no caller to throw to: it becomes an uncaught exception, as it would from any event.
-        napi_fatal_exception(env, error.Value());
-      }
-    }
+    if (count > 0) CallFromLoop(env, self, callback_.Value(), {Napi::Number::New(env, count)});
     if (poller_ != nullptr) poller_->EndBatch();
   }
 

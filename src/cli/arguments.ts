@@ -2,10 +2,10 @@
 // messages know neither commands nor suggestions.
 
 import { parseArgs } from "node:util";
+import { nearest } from "../nearest.js";
 import type { CommandSpec, OptionSpec } from "./command.js";
 import { COMMAND_NAMES, COMMANDS, findCommand, GLOBAL_OPTIONS } from "./command-table.js";
 import { CliError } from "./exit-code.js";
-import { nearest } from "./nearest.js";
 import { OUTPUT_FORMATS, type OutputFormat } from "./output.js";
 import { printable } from "./printable.js";
 

@@ -2,7 +2,7 @@
 
 import { parse, TomlError } from "smol-toml";
 import { type DeviceSelector, type LeaseKind, type PolicyRule, parseDeviceSelector } from "../broker/policy.js";
-import { nearest } from "./nearest.js";
+import { nearest } from "../nearest.js";
 import { checkSetting, SETTING_NAMES, type SettingName, type Settings } from "./settings.js";
 
 export interface FileConfig {

@@ -4,8 +4,8 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { defaultPolicy, type PolicyRule } from "../broker/policy.js";
+import { nearest } from "../nearest.js";
 import { readConfig } from "./config-file.js";
-import { nearest } from "./nearest.js";
 import { checkSetting, defaultSettings, type SettingName, type Settings } from "./settings.js";
 
 export interface Config {

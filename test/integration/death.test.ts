@@ -130,4 +130,19 @@ describe("[real processes, simulated host] the end of a client", () => {
       for (const pid of children) process.kill(pid, "SIGKILL");
     }
   });
+
+  it("frees no device of which a child still has the descriptors, unread in an inherited socket, until that is gone as well", async () => {
+    const [client] = await startAll();
+    for (const word of [...CHANNEL, `acquire ${DEVICES[0]}`]) await client?.must(word);
+    await bench.becomes(DEVICES[0], "OFFERED");
+    const pid = Number((await client?.must("child"))?.["pid"]);
+    try {
+      await client?.kill();
+      await bench.becomes(DEVICES[0], "QUARANTINED");
+      await daemon.isAsBefore();
+    } finally {
+      process.kill(pid, "SIGKILL");
+    }
+    await bench.becomes(DEVICES[0], "FREE");
+  });
 });

@@ -1,8 +1,8 @@
+import { nearest } from "../../nearest.js";
 import type { CommandCall } from "../command.js";
 import { COMMAND_NAMES, findCommand } from "../command-table.js";
 import { CliError, EXIT } from "../exit-code.js";
 import { commandHelp, generalHelp } from "../help.js";
-import { nearest } from "../nearest.js";
 import { printable } from "../printable.js";
 
 export async function run(call: CommandCall): Promise<number> {

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { nearest } from "../../../src/cli/nearest.js";
+import { nearest } from "../../../src/nearest.js";
 import { writeList, writeOne, writeStep } from "../../../src/cli/output.js";
 import { printable } from "../../../src/cli/printable.js";
 import { hex, hexAndHuman, humanSize } from "../../../src/cli/size.js";

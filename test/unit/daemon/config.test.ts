@@ -5,8 +5,8 @@ import { join } from "node:path";
 import { after, describe, it } from "node:test";
 import { loadConfig } from "../../../src/daemon/config.js";
 import { readConfig } from "../../../src/daemon/config-file.js";
-import { nearest } from "../../../src/daemon/nearest.js";
 import { checkSetting, SETTING_NAMES, SETTINGS } from "../../../src/daemon/settings.js";
+import { nearest } from "../../../src/nearest.js";
 
 const folder = mkdtempSync(join(tmpdir(), "aperture-config-"));
 after(() => rmSync(folder, { recursive: true }));
