@@ -134,7 +134,9 @@ function failure(error: unknown): object {
 
 const [socket] = process.argv.slice(2);
 try {
-  const holder = new Holder(await connect(socket === undefined ? {} : { socket }));
+  // Emulated machines are slow, and several clients start at once there.
+  const timeoutMs = 120_000;
+  const holder = new Holder(await connect(socket === undefined ? { timeoutMs } : { socket, timeoutMs }));
   answer({ ok: true, pid: process.pid, uid: process.getuid?.() ?? -1 });
   for await (const line of createInterface({ input: process.stdin })) {
     if (line.trim() === "exit") break;

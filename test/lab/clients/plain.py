@@ -60,7 +60,7 @@ def device_regions(device):
 
 def main(path, address):
     channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    channel.settimeout(10)
+    channel.settimeout(60)
     channel.connect(path + ".channel")
     channel.send(frame(ATTACH))
     kind, data, _ = receive(channel)
