@@ -1,8 +1,8 @@
 {
   # Two targets so that the compiler itself keeps the layers apart: sys/ cannot see napi.h and cannot throw; only js/ can.
   "target_defaults": {
-    # -iquote, not an include_dirs entry: <sys/socket.h> must stay the system's, "sys/socket.h" is ours.
-    "cflags": ["-iquote", "<(module_root_dir)", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror"],
+    # -iquote, not an include_dirs entry: <sys/socket.h> must stay the system's, "sys/socket.h" is ours. make runs in build/.
+    "cflags": ["-iquote", "..", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror"],
     "cflags_cc!": ["-std=gnu++17", "-std=gnu++20"],
     "cflags_cc": ["-std=c++17"],
   },
@@ -34,7 +34,16 @@
       "target_name": "aperture",
       "dependencies": ["aperture_sys"],
       "include_dirs": ["<!@(node -p \"require('node-addon-api').include_dir\")"],
-      "defines": ["NAPI_VERSION=8", "NODE_ADDON_API_CPP_EXCEPTIONS", "NODE_ADDON_API_DISABLE_DEPRECATED"],
+      "defines": [
+        "NAPI_VERSION=8",
+        "NODE_ADDON_API_CPP_EXCEPTIONS",
+        "NODE_ADDON_API_DISABLE_DEPRECATED",
+        # A worker that is being terminated cannot be thrown to; without this the whole process ends instead.
+        "NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS",
+      ],
+      # Node closes an addon with the last worker that loaded it. Threads that are still in the kernel for us, and signal
+      # handlers, need the code to stay.
+      "ldflags": ["-Wl,-z,nodelete"],
       "cflags_cc!": ["-fno-exceptions"],
       "cflags_cc": ["-fexceptions"],
       "sources": [

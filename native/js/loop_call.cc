@@ -15,7 +15,8 @@ bool CanRunJs(napi_env env) {
 
 void CallFromLoop(napi_env env, napi_value receiver, napi_value function,
                   std::initializer_list<napi_value> arguments) {
-  // Not Napi::Function::MakeCallback: see CanRunJs(); the worker can be terminated in the callee, too.
+  // Not Napi::Function::MakeCallback: it throws when the worker is terminated in the callee, and nobody
+  // catches here.
   const napi_status status =
       napi_make_callback(env, nullptr, receiver, function, arguments.size(), arguments.begin(), nullptr);
   napi_value exception;

@@ -7,8 +7,8 @@
 
 namespace aperture {
 
-// False in a worker that is being terminated: its loop still turns once, but every call that could run a
-// script fails, and node-addon-api ends the process when it cannot even make the exception for that.
+// False in a worker that is being terminated: its loop still turns once, but no value can be given to a
+// script any more. What arrives in that turn is dropped instead, which closes the descriptors in it.
 bool CanRunJs(napi_env env);
 
 // An exception of the callee becomes an uncaught exception, as it would from any event.

@@ -265,6 +265,7 @@ void Poller::OnStarved(Entry* entry, int error) {
 void Poller::OnTimer() {
   uint64_t expirations;
   if (read(timer_.get(), &expirations, sizeof(expirations)) < 0) return;
+  if (!spare_.valid()) spare_ = MakeSpare();
   for (auto& [id, entry] : entries_) {
     if (!entry.disarmed) continue;
     struct epoll_event event = {};

@@ -313,7 +313,11 @@ describe("[real processes] Mapping and the garbage collector", () => {
   it("no thread stays", async () => {
     await withMapping(2n * PAGE, PAGE, async (mapping) => {
       must(await mapping.read(0n, 1));
-      await until("threads", threads, (names) => !names.includes("aperture-map"));
+      await until(
+        "threads",
+        () => threads(),
+        (names) => !names.includes("aperture-map"),
+      );
     });
   });
 });

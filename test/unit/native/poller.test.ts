@@ -536,23 +536,6 @@ describe("[real processes] Poller", () => {
     assert.deepEqual(await script.ended(), { status: 0, signal: null, stdout: "thrown in a batch" });
   });
 
-  it("a worker may end with its poller open", async () => {
-    const url = new URL("../../../src/native.js", import.meta.url).href;
-    const script = new Script(`
-      const { Worker } = await import("node:worker_threads");
-      const source = 'import(${JSON.stringify(url)}).then(({ native }) => {'
-        + 'const poller = new native.Poller(() => {}); native.onReadable(0, () => {});'
-        + 'require("node:worker_threads").parentPort.postMessage("open"); });';
-      for (let i = 0; i < 5; i += 1) {
-        const worker = new Worker(source, { eval: true, execArgv: [] });
-        await new Promise((resolve) => worker.once("message", resolve));
-        await worker.terminate();
-      }
-      process.stdout.write("survived\\n");
-    `);
-    assert.deepEqual(await script.ended(), { status: 0, signal: null, stdout: "survived" });
-  });
-
   it("out of descriptors: says so, sheds the one that waits, and serves the next when there are some again", async () => {
     await inFolder(async (folder) => {
       // A process of its own, because its limit would be ours.

@@ -9,7 +9,7 @@ import { describe, it } from "node:test";
 import { Worker } from "node:worker_threads";
 import { type BlockingQueue, native } from "../../../src/native.js";
 import { until } from "../../harness/until.js";
-import { inFolder, leavesNoDescriptor, must, refused, Script, threads } from "./support.js";
+import { inFolder, leavesNoDescriptor, must, NATIVE, refused, Script, threads } from "./support.js";
 
 function fifo(folder: string): string {
   const path = join(folder, "fifo");
@@ -74,10 +74,18 @@ describe("[real processes] BlockingQueue", () => {
       const queue = new native.BlockingQueue("only-with-work");
       for (let round = 0; round < 3; round += 1) {
         const opening = queue.open(path, "read");
-        await until("threads", threads, (names) => names.filter((name) => name === "only-with-work").length === 1);
+        await until(
+          "threads",
+          () => threads(),
+          (names) => names.filter((name) => name === "only-with-work").length === 1,
+        );
         letGo(path);
         must(await queue.close(must(await opening)));
-        await until("threads", threads, (names) => !names.includes("only-with-work"));
+        await until(
+          "threads",
+          () => threads(),
+          (names) => !names.includes("only-with-work"),
+        );
       }
     });
   });
@@ -209,21 +217,28 @@ describe("[real processes] BlockingQueue", () => {
   it("what a thread opens for a worker that is gone is closed", async () => {
     await inFolder(async (folder) => {
       const path = fifo(folder);
-      const url = new URL("../../../src/native.js", import.meta.url).href;
       await leavesNoDescriptor(async () => {
         const worker = new Worker(
-          `import(${JSON.stringify(url)}).then(({ native }) => {
+          `import(${JSON.stringify(NATIVE)}).then(({ native }) => {
             new native.BlockingQueue("orphan").open(${JSON.stringify(path)}, "read");
             require("node:worker_threads").parentPort.postMessage("opening");
           });`,
           { eval: true },
         );
         await new Promise((resolve) => worker.once("message", resolve));
-        await until("threads", threads, (names) => names.includes("orphan"));
+        await until(
+          "threads",
+          () => threads(),
+          (names) => names.includes("orphan"),
+        );
         await worker.terminate();
         assert.equal(threads().includes("orphan"), true);
         letGo(path);
-        await until("threads", threads, (names) => !names.includes("orphan"));
+        await until(
+          "threads",
+          () => threads(),
+          (names) => !names.includes("orphan"),
+        );
       });
     });
   });

@@ -55,11 +55,11 @@ export async function leavesNoDescriptor(body: () => void | Promise<void>): Prom
   );
 }
 
-/** Names of this process's threads. */
-export function threads(): string[] {
-  return readdirSync("/proc/self/task").flatMap((task) => {
+/** Names of the threads of this process, or of another. */
+export function threads(pid: number = process.pid): string[] {
+  return readdirSync(`/proc/${pid}/task`).flatMap((task) => {
     try {
-      return [readFileSync(`/proc/self/task/${task}/comm`, "utf8").trim()];
+      return [readFileSync(`/proc/${pid}/task/${task}/comm`, "utf8").trim()];
     } catch {
       return [];
     }
@@ -117,16 +117,18 @@ export interface ScriptEnd {
   readonly stdout: string;
 }
 
-/** A process of its own that runs `body` as a module with `native` in scope; ready() waits for its first line. */
+/** Where a script or worker imports the bridge from. */
+export const NATIVE = new URL("../../../src/native.js", import.meta.url).href;
+
+/** A process of its own that runs `body` as a module; `native` is in scope unless it is told to do without. */
 export class Script {
   readonly #child: ChildProcessWithoutNullStreams;
   readonly #lines: Lines;
 
-  constructor(body: string, limits: { readonly nofile: number } | null = null) {
-    const url = new URL("../../../src/native.js", import.meta.url).href;
-    const source = `import { native } from ${JSON.stringify(url)};\n${body}`;
+  constructor(body: string, options: { readonly nofile?: number; readonly bare?: boolean } = {}) {
+    const source = options.bare ? body : `import { native } from ${JSON.stringify(NATIVE)};\n${body}`;
     const node = [process.execPath, "--expose-gc", "--input-type=module", "-e", source];
-    const [command = "", ...args] = limits ? ["sh", "-c", `ulimit -n ${limits.nofile}; exec "$0" "$@"`, ...node] : node;
+    const [command = "", ...args] = options.nofile ? ["sh", "-c", `ulimit -n ${options.nofile}; exec "$0" "$@"`, ...node] : node;
     this.#child = spawn(command, args, { stdio: ["pipe", "pipe", "pipe"] });
     this.#child.stderr.pipe(process.stderr, { end: false });
     this.#lines = new Lines(this.#child.stdout);
