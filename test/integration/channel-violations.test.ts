@@ -24,9 +24,13 @@ function changed(bytes: Uint8Array, at: number, value: number): Uint8Array {
 
 /** A frame that is right but for its type and length. */
 function padded(length: number, type = 1): Uint8Array {
+  return changed(longer(encodeAttach(), length), 5, type);
+}
+
+/** The frame with zeros behind it, and a header that says so. */
+function longer(frame: Uint8Array, length: number): Uint8Array {
   const bytes = new Uint8Array(length);
-  bytes.set(encodeAttach());
-  bytes[5] = type;
+  bytes.set(frame);
   new DataView(bytes.buffer).setUint32(8, length, true);
   return bytes;
 }
@@ -71,6 +75,7 @@ const WRONG_ANSWERS: readonly Answer[] = [
   { name: "ACK of another lease", bytes: ({ descriptors }) => encodeAck(NO_LEASE, descriptors.length) },
   { name: "ACK of one more than was sent", bytes: ({ frame, descriptors }) => encodeAck(frame.leaseId, descriptors.length + 1) },
   { name: "ACK of 4,294,967,295", bytes: ({ frame }) => encodeAck(frame.leaseId, 0xffffffff) },
+  { name: "the right ACK with a tail", bytes: ({ frame, descriptors }) => longer(encodeAck(frame.leaseId, descriptors.length), 44) },
   { name: "the OFFER itself", bytes: () => padded(128, 3) },
   { name: "a second ATTACH", bytes: () => encodeAttach() },
   { name: "3,000 bytes", bytes: () => padded(3_000), goodbye: false },

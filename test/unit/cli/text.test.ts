@@ -2,11 +2,11 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { nearest } from "../../../src/nearest.js";
 import { writeList, writeOne, writeStep } from "../../../src/cli/output.js";
 import { printable } from "../../../src/cli/printable.js";
 import { hex, hexAndHuman, humanSize } from "../../../src/cli/size.js";
 import { renderFacts, renderTable } from "../../../src/cli/table.js";
+import { nearest } from "../../../src/nearest.js";
 import { CapturedTerminal } from "./captured-terminal.js";
 
 const ESCAPE = "\u001b";
