@@ -14,6 +14,7 @@ import { Rpc } from "../harness/rpc.js";
 import { until } from "../harness/until.js";
 
 const NVME = "0000:02:00.0";
+const DENIED = "0019:01:00.0";
 const HOSTILE = ["\u001b[31mred", "a\nb\r\nc", "\u009b2J", "\u202e", '","level":"debug', "\u2028", "{}", "x".repeat(10_000)];
 
 interface Sample {
@@ -32,7 +33,10 @@ describe("[real processes, simulated host] telemetry", () => {
   let daemon: DaemonProcess;
   let bench: LeaseBench;
   before(async () => {
-    daemon = await DaemonProcess.start();
+    // A rule's name stands in what is logged of those it denies.
+    const name = `${JSON.stringify(HOSTILE[0]).slice(1, -1)}\\u009b2J\\u202e${"x".repeat(1_000)}`;
+    const rules = `[[policy]]\nname = "${name}"\ndevice = "${DENIED}"\nkind = []\n[[policy]]\nname = "all"\ndevice = "*"\n`;
+    daemon = await DaemonProcess.start({ config: rules });
     bench = await LeaseBench.at(daemon);
     const { channel } = await RawChannel.attached(daemon.socket);
     const { frame } = await bench.held(channel, NVME);
@@ -45,6 +49,7 @@ describe("[real processes, simulated host] telemetry", () => {
       await bench.rpc.bytes(`/aperture.v1.${Buffer.from(text).toString("hex").slice(0, 50)}/M`, Buffer.alloc(0), (bytes) => bytes);
     }
     for (let i = 0; i < 50; i += 1) await bench.acquire(`0000:${i.toString(16).padStart(2, "0")}:1f.0`);
+    assert.equal((await bench.acquire(DENIED)).reason, "POLICY_DENIED");
     channel.send(Buffer.from("nonsense"));
     await channel.goodbye();
     channel.close();
@@ -112,7 +117,7 @@ describe("[real processes, simulated host] telemetry", () => {
       assert.ok(line.length < 1_000, `${line.length} characters`);
     }
     const refused = daemon.records().filter((record) => record.event === "lease.refused");
-    assert.equal(refused.length, 50, "a request that is none is not logged as a refused lease");
+    assert.equal(refused.length, 51, "a request that is none is not logged as a refused lease");
   });
 
   async function status(path: string, method = "GET"): Promise<number> {

@@ -190,7 +190,7 @@ describe("[real processes, simulated host] watching the inventory", () => {
     return all ?? [];
   }
 
-  it("serves exactly limits.watchers, and a place that is given back is a place again", async () => {
+  it("serves exactly limits.watchers, and a place that is given back is a place again", { timeout: 30_000 }, async () => {
     const rpc = new Rpc(daemon.socket);
     for (let again = 0; again < 20; again += 1) {
       const streams = await allPlaces(rpc);
