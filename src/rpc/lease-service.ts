@@ -7,7 +7,9 @@ import { toLease } from "./translate.js";
 import { requirePeer, type Unary } from "./unary.js";
 import { pageToken, readAcquire, readLeaseId, readPage } from "./validate.js";
 
-export function leaseService({ leases, unary }: { readonly leases: Leases; readonly unary: Unary }): LeaseServiceHandlers {
+type Served = "AcquireLease" | "ReleaseLease" | "GetLease" | "ListLeases";
+
+export function leaseService({ leases, unary }: { readonly leases: Leases; readonly unary: Unary }): Pick<LeaseServiceHandlers, Served> {
   return {
     AcquireLease: unary(async (request, caller) => {
       const peer = requirePeer(caller);
