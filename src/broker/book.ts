@@ -6,6 +6,7 @@ import type { Inventory } from "./inventory.js";
 import type { Claim } from "./lease.js";
 import { type LeaseEffect, type LeaseEvent, transition } from "./lease-table.js";
 import type { Observer } from "./ports.js";
+import { tiedTo } from "./reset-set.js";
 
 export class Book {
   readonly #inventory: Inventory;
@@ -26,13 +27,13 @@ export class Book {
   }
 
   /**
-   * The devices that can only be taken together with this one: its IOMMU group, because the kernel gives a group to one IOMMU context at a time. Devices the
-   * inventory does not list (bridges) cannot be leased and need no lock.
+   * The devices that can only be taken together with this one: its IOMMU group, because the kernel gives a group to one IOMMU context at a time, and what a hot
+   * reset takes down with it when nothing else clears it (reset-set.ts). Devices the inventory does not list (bridges) cannot be leased and need no lock.
    */
   atomicSet(facts: DeviceFacts): readonly Address[] {
-    const members = facts.iommuGroup?.members.map((member) => member.address) ?? [];
-    const listed = members.filter((address) => this.#inventory.get(address) !== null);
-    return listed.includes(facts.address) ? listed : [facts.address, ...listed];
+    const known = this.#inventory.get(facts.address);
+    const tied = tiedTo({ facts, probe: known?.probe ?? null }, this.#inventory.list());
+    return [...tied].filter((address) => address === facts.address || this.#inventory.get(address) !== null).sort();
   }
 
   lock(claim: Claim): void {
@@ -43,8 +44,9 @@ export class Book {
     for (const address of claim.members) this.#claims.set(address, claim);
   }
 
-  /** A device has appeared: when its IOMMU group is locked, it is locked with it. */
+  /** A device has appeared, or was read: when one that it is tied to is locked, it is locked with it. */
   adopt(facts: DeviceFacts): void {
+    if (this.#claims.size === 0 || this.#claims.has(facts.address)) return;
     const [locked] = this.atomicSet(facts).flatMap((address) => this.#claims.get(address) ?? []);
     if (!locked) return;
     if (!locked.members.includes(facts.address)) locked.members = [...locked.members, facts.address];

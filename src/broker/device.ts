@@ -1,15 +1,22 @@
 // What the broker knows of a device and its regions: plain facts, as a host implementation reports them.
 
-/** DOMAIN:BUS:DEVICE.FUNCTION, lower case, checked by parseAddress: the only form in which an address lives inside the daemon. */
-export type Address = string & { readonly __brand: "Address" };
+import type { Address } from "./address.js";
+import type {
+  AddressTranslation,
+  DmaBufExport,
+  DriverCandidate,
+  Interrupt,
+  IommuHardware,
+  LowPower,
+  Migration,
+  Msix,
+  Names,
+  PciePlace,
+  ResetSet,
+  VirtualFunctions,
+} from "./facts.js";
 
-// Domains of more than 16 bits are real: VMD and some arm64 hosts number them from 0x10000.
-const ADDRESS = /^[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]$/;
-
-/** The address in text, or null when text is not one. Upper case is not accepted: sysfs never writes it. */
-export function parseAddress(text: string): Address | null {
-  return ADDRESS.test(text) ? (text as Address) : null;
-}
+export { type Address, parseAddress } from "./address.js";
 
 export type BackendName = "IOMMUFD" | "LEGACY" | "SIMULATED";
 export type RegionKind = "BAR" | "ROM" | "CONFIG" | "VGA" | "DEVICE_SPECIFIC";
@@ -50,6 +57,8 @@ export interface IommuGroup {
   readonly id: number;
   readonly members: readonly GroupMember[];
   readonly viable: boolean;
+  /** Members that are no PCI functions and whose driver keeps the group from VFIO: `arm-thing.0 (driver)`. */
+  readonly otherSpoilers: readonly string[];
 }
 
 /** What a scan of the machine says of a device, without opening it. */
@@ -70,6 +79,18 @@ export interface DeviceFacts {
   readonly vfioBound: boolean;
   /** Changes whenever the device is bound anew: what was probed before no longer holds. */
   readonly bindKey: string;
+  readonly revisionId: number | null;
+  readonly subsystem: { readonly vendorId: number; readonly deviceId: number } | null;
+  readonly names: Names | null;
+  /** VFIO variants, vfio-pci, the host's own; within a kind the alias that says most first. */
+  readonly driverCandidates: readonly DriverCandidate[];
+  readonly place: PciePlace | null;
+  /** Of a physical function. */
+  readonly virtualFunctions: VirtualFunctions | null;
+  /** Of a virtual function, among those of its physical one. */
+  readonly vfIndex: number | null;
+  /** By topology; the probe knows it better. null: no hot reset can reach it. */
+  readonly resetSet: ResetSet | null;
 }
 
 /** What opening the device told: the result of one probe cycle. */
@@ -78,4 +99,19 @@ export interface DeviceProbe {
   readonly regions: readonly Region[];
   /** Set when the driver says that the device's memory is not ready for use (ETIME, ENODEV on first access); words for people. */
   readonly notReady: string | null;
+  /** What was asked of its readiness and what came back, in words. */
+  readonly readiness: string;
+  /** null: no hot reset can reach it. */
+  readonly resetSet: ResetSet | null;
+  /** Those with at least one vector, ordered by index. */
+  readonly interrupts: readonly Interrupt[];
+  readonly msix: Msix | null;
+  readonly dmaBufExport: DmaBufExport;
+  /** null: its driver cannot migrate it. */
+  readonly migration: Migration | null;
+  readonly lowPower: LowPower;
+  /** null: extended config space could not be read. */
+  readonly addressTranslation: AddressTranslation | null;
+  /** null: the back end cannot ask. */
+  readonly iommuHardware: IommuHardware | null;
 }

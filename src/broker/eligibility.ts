@@ -24,15 +24,21 @@ export function ineligibleReasons(known: Knowledge): readonly IneligibleReason[]
   const { facts } = known;
   const reasons: IneligibleReason[] = [];
   if (!facts.vfioBound) reasons.push(driverReason(facts));
-  const others = facts.iommuGroup?.members.some((member) => member.spoils && member.address !== facts.address) ?? false;
-  if (facts.iommuGroup === null) {
+  const group = facts.iommuGroup;
+  const others =
+    group !== null && (group.otherSpoilers.length > 0 || group.members.some((member) => member.spoils && member.address !== facts.address));
+  if (group === null) {
     reasons.push({ reason: "NO_IOMMU_GROUP", message: `${facts.address} is in no IOMMU group: the IOMMU is off or does not cover it` });
-  } else if (!facts.iommuGroup.viable && (others || facts.vfioBound)) {
+  } else if (!group.viable && (others || facts.vfioBound)) {
     // A device that alone spoils its group has been named above.
-    const spoilers = facts.iommuGroup.members.filter((member) => member.spoils).map((member) => `${member.address} (${member.driver})`);
+    const { id, members, otherSpoilers } = group;
+    const spoilers = [
+      ...members.filter((member) => member.spoils).map((member) => `${member.address} (${member.driver})`),
+      ...otherSpoilers,
+    ];
     reasons.push({
       reason: "GROUP_NOT_VIABLE",
-      message: `IOMMU group ${facts.iommuGroup.id} of ${facts.address} cannot be used through VFIO: ${spoilers.join(", ")} ${spoilers.length === 1 ? "does its" : "do their"} own DMA`,
+      message: `IOMMU group ${id} of ${facts.address} cannot be used through VFIO: ${spoilers.join(", ")} ${spoilers.length === 1 ? "does its" : "do their"} own DMA`,
     });
   }
   if (reasons.length > 0) return reasons;

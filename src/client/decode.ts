@@ -7,15 +7,9 @@ import type { Lease__Output } from "../generated/aperture/v1/Lease.js";
 import type { Region__Output } from "../generated/aperture/v1/Region.js";
 import type { WatchDevicesResponse__Output } from "../generated/aperture/v1/WatchDevicesResponse.js";
 import type { Timestamp__Output } from "../generated/google/protobuf/Timestamp.js";
+import { bare } from "./bare.js";
+import { decodeFacts } from "./decode-facts.js";
 import type { DescriptorInfo, Device, DeviceEvent, HostInfo, Lease, Region } from "./model.js";
-
-type Bare<Name extends string, Prefix extends string> = Name extends `${Prefix}${infer Rest}` ? Rest : never;
-
-/** Enum value without its prefix. proto-loader gives a number for a value that the proto files here do not have: UNSPECIFIED. */
-function bare<Name extends string, Prefix extends string>(value: Name, prefix: Prefix): Bare<Name, Prefix> {
-  const text = typeof value === "string" && value.startsWith(prefix) ? value.slice(prefix.length) : "UNSPECIFIED";
-  return text as Bare<Name, Prefix>;
-}
 
 function dateOf(time: Timestamp__Output | null): Date | null {
   return time === null ? null : new Date(Number(time.seconds) * 1000 + Math.floor(time.nanos / 1_000_000));
@@ -56,6 +50,7 @@ export function decodeDevice(wire: Device__Output): Device {
             id: group.id,
             members: group.members.map(({ address, driver, spoils }) => ({ address, driver, spoils })),
             viable: group.viable,
+            otherSpoilers: group.otherSpoilers,
           },
     resetMethods: wire.resetMethods,
     resetSupported: wire.resetSupported ?? null,
@@ -67,6 +62,7 @@ export function decodeDevice(wire: Device__Output): Device {
     backends: wire.backends.map((backend) => bare(backend, "BACKEND_")),
     physicalFunction: wire.physicalFunction === "" ? null : wire.physicalFunction,
     generation: BigInt(wire.generation),
+    ...decodeFacts(wire),
   };
 }
 

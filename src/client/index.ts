@@ -10,6 +10,7 @@ export {
   type StatusName,
   SystemCallError,
 } from "./errors.js";
+export type * from "./facts.js";
 export type { HeldLease, LeaseEnd } from "./held-lease.js";
 export type { AcquireOptions } from "./lease-acquirer.js";
 export type { LeasedDescriptor } from "./leased-device.js";

@@ -13,8 +13,8 @@ import type { LeaseState__Output } from "../generated/aperture/v1/LeaseState.js"
 import type { MemoryType__Output } from "../generated/aperture/v1/MemoryType.js";
 import type { RegionKind__Output } from "../generated/aperture/v1/RegionKind.js";
 import type { Scope__Output } from "../generated/aperture/v1/Scope.js";
-
-type Bare<Name extends string, Prefix extends string> = Name extends `${Prefix}${infer Rest}` ? Rest : never;
+import type { Bare } from "./bare.js";
+import type { DeviceFacts } from "./facts.js";
 
 // A value that is newer than this library reads as UNSPECIFIED.
 export type Backend = Bare<Backend__Output, "BACKEND_">;
@@ -74,6 +74,8 @@ export interface IommuGroup {
   readonly id: number;
   readonly members: readonly GroupMember[];
   readonly viable: boolean;
+  /** Members that are no PCI functions and keep the group from VFIO. */
+  readonly otherSpoilers: readonly string[];
 }
 
 export interface IneligibleReason {
@@ -82,8 +84,8 @@ export interface IneligibleReason {
   readonly message: string;
 }
 
-/** One PCI function. */
-export interface Device {
+/** One PCI function; facts.ts has what it is besides its regions. */
+export interface Device extends DeviceFacts {
   /** DOMAIN:BUS:DEVICE.FUNCTION, lower-case hexadecimal. */
   readonly address: string;
   readonly vendorId: number;

@@ -58,6 +58,15 @@ export async function readDevice(queue: BlockingQueue, device: number, facts: De
     resetSupported: (info.value.flags & DeviceFlag.reset) !== 0,
     regions: assembled.regions,
     notReady: readiness.value,
+    readiness: readiness.value ?? "",
+    resetSet: facts.resetSet,
+    interrupts: [],
+    msix: null,
+    dmaBufExport: { supported: false, regions: [] },
+    migration: null,
+    lowPower: { entry: false, entryWithWakeup: false, exit: false },
+    addressTranslation: null,
+    iommuHardware: null,
   });
 }
 

@@ -124,11 +124,11 @@ export function groupRefusal(facts: DeviceFacts): Refusal | null {
   const { address, iommuGroup: group } = facts;
   if (group === null) return { reason: "NO_IOMMU_GROUP", message: `${address}: it has no IOMMU group`, metadata: { address } };
   if (group.viable) return null;
-  const spoilers = group.members.filter((member) => member.spoils).map((member) => `${member.address} (${member.driver})`);
-  const inTheWay = spoilers.length === 0 ? "a member that is no PCI function" : spoilers.join(", ");
+  const spoiling = group.members.filter((member) => member.spoils).map((member) => `${member.address} (${member.driver})`);
+  const spoilers = [...spoiling, ...group.otherSpoilers].join(", ");
   return {
     reason: "GROUP_NOT_VIABLE",
-    message: `${address}: IOMMU group ${group.id} cannot be used while ${inTheWay} has a driver that does its own DMA`,
-    metadata: { address, group: String(group.id), spoilers: spoilers.join(", ") },
+    message: `${address}: IOMMU group ${group.id} cannot be used while a driver that does its own DMA has ${spoilers}`,
+    metadata: { address, group: String(group.id), spoilers },
   };
 }

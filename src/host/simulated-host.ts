@@ -4,6 +4,7 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Address, DeviceFacts, DeviceProbe, GroupMember } from "../broker/device.js";
+import type { ResetSet } from "../broker/facts.js";
 import type { Host, HostCapability, KnownDevice, Observer, OpenedLease, OpenRequest, Proof, ProofOutcome } from "../broker/ports.js";
 import { granted, type Outcome, type Refusal, refuse } from "../broker/refusal.js";
 import type { OwnedDescriptor } from "../descriptor.js";
@@ -27,6 +28,11 @@ export interface SimulatedOptions {
    * many milliseconds; null: it goes on. Operations: VFIO_DEVICE_GET_INFO, VFIO_DEVICE_GET_REGION_INFO, F_SETLEASE, open, memfd_create, VFIO_DEVICE_RESET, close.
    */
   readonly script?: (operation: string, address: string, n: number) => SysError | number | null;
+}
+
+/** Domain and bus of the outermost port, or of the device itself on the root bus. */
+function rootOf({ address, ports }: SimulatedDevice): string {
+  return `pci${(ports[0] ?? address).slice(0, "0000:00".length)}`;
 }
 
 interface Simulated {
@@ -94,15 +100,32 @@ export class SimulatedHost implements Host {
     for (const region of device.regions) {
       const error = await this.#interfere("VFIO_DEVICE_GET_REGION_INFO", device.address);
       if (error !== null) return { value: null, refusal: failedCall(error, device.address) };
-      const { index, flags, size, sparse } = region;
+      const { index, flags, size, sparse, type } = region;
       // Every region has a descriptor of its own here, and begins at its start.
-      infos.push({ index, flags, size, offset: 0n, sparse, type: null, msixMappable: false });
+      infos.push({ index, flags, size, offset: 0n, sparse, type, msixMappable: false });
     }
     const registers = configSpace(device).subarray(BAR_REGISTERS.offset, BAR_REGISTERS.offset + BAR_REGISTERS.width * BAR_REGISTERS.count);
     const assembled = assembleRegions(infos, registers, device.driver);
     if (assembled.fault !== null) throw new Error(`simulated ${device.address}: ${assembled.fault}`);
-    const regions = assembled.regions.map((region) => ({ ...region, memoryTypeSource: `simulated as: ${region.memoryTypeSource}` }));
-    return granted({ resetSupported: device.resetMethods.length > 0, regions, notReady: null });
+    const regions = assembled.regions.map((region) => {
+      const memory = device.regions.find(({ index }) => index === region.index)?.memory;
+      const { memoryType, source } = memory ?? { memoryType: region.memoryType, source: region.memoryTypeSource };
+      return { ...region, memoryType, memoryTypeSource: `simulated as: ${source}` };
+    });
+    const { interrupts, msix, migration, lowPower, addressTranslation, iommuHardware } = device.facts;
+    return granted({
+      ...{ resetSupported: device.resetMethods.length > 0, regions, notReady: null, readiness: "simulated: always ready" },
+      ...{ resetSet: this.#resetSet(device, "KERNEL"), interrupts, msix, migration, lowPower, addressTranslation, iommuHardware },
+      dmaBufExport: { supported: false, regions: [] },
+    });
+  }
+
+  /** What is below the same port. A device on the root bus is reached by no hot reset. */
+  #resetSet({ ports }: SimulatedDevice, source: ResetSet["source"]): ResetSet | null {
+    const above = ports.at(-1);
+    if (above === undefined) return null;
+    const below = [...this.#devices.values()].filter((other) => other.present && other.device.ports.includes(above));
+    return { addresses: below.map((other) => other.device.address).sort(), source };
   }
 
   async open(request: OpenRequest, devices: readonly KnownDevice[]): Promise<Outcome<OpenedLease>> {
@@ -154,6 +177,7 @@ export class SimulatedHost implements Host {
     const members: GroupMember[] = neighbours
       .map((member) => ({ address: member.address, driver: member.driver, spoils: !member.vfioBound && member.driver !== "" }))
       .sort((a, b) => (a.address < b.address ? -1 : 1));
+    const virtual = all.filter((other) => other.device.physicalFunction === device.address).map((other) => other.device.address);
     return {
       address: device.address,
       vendorId: device.vendorId,
@@ -161,12 +185,20 @@ export class SimulatedHost implements Host {
       classCode: device.classCode,
       driver: device.driver,
       driverOverride: "",
-      iommuGroup: { id: device.group, members, viable: !members.some((member) => member.spoils) },
+      iommuGroup: { id: device.group, members, viable: !members.some((member) => member.spoils), otherSpoilers: [] },
       resetMethods: device.resetMethods,
       numaNode: device.numaNode,
       physicalFunction: device.physicalFunction,
       vfioBound: device.vfioBound,
       bindKey: `${device.address} ${device.driver} ${binding}`,
+      revisionId: device.facts.revisionId,
+      subsystem: device.facts.subsystem,
+      names: device.facts.names,
+      driverCandidates: device.facts.driverCandidates,
+      place: { root: rootOf(device), ports: device.ports, link: device.facts.link },
+      virtualFunctions: device.facts.totalVfs === null ? null : { total: device.facts.totalVfs, addresses: virtual },
+      vfIndex: device.facts.vfIndex,
+      resetSet: this.#resetSet(device, "TOPOLOGY"),
     };
   }
 

@@ -76,6 +76,14 @@ export function parseDevice(
       physicalFunction,
       vfioBound: raw.vfioDevices.length > 0,
       bindKey: bindKeyOf(address, raw),
+      revisionId: null,
+      subsystem: null,
+      names: null,
+      driverCandidates: [],
+      place: null,
+      virtualFunctions: null,
+      vfIndex: null,
+      resetSet: null,
     },
   };
 }
@@ -189,7 +197,7 @@ export class SysfsScanner {
       const spoils = bound !== "" && vfioDevices.length === 0 && !HARMLESS_DRIVERS.has(bound);
       if (address === null) {
         // A platform or fsl-mc device: it has no PCI address to be named by, but its driver counts all the same.
-        if (spoils) foreign.push(shown(name));
+        if (spoils) foreign.push(`${shown(name)} (${bound})`);
       } else {
         members.push({ address, driver: bound, spoils });
       }
@@ -198,7 +206,12 @@ export class SysfsScanner {
       `IOMMU group ${number}`,
       foreign.length > 0 ? `members that are no PCI functions keep the group from VFIO by their drivers: ${foreign.join(", ")}` : "",
     );
-    return { id: Number(number), members, viable: foreign.length === 0 && !members.some((member) => member.spoils) };
+    return {
+      id: Number(number),
+      members,
+      viable: foreign.length === 0 && !members.some((member) => member.spoils),
+      otherSpoilers: foreign,
+    };
   }
 
   #say(subject: string, message: string): void {

@@ -9,6 +9,7 @@ import type { Device } from "../generated/aperture/v1/Device.js";
 import type { Lease } from "../generated/aperture/v1/Lease.js";
 import type { Region } from "../generated/aperture/v1/Region.js";
 import type { Timestamp } from "../generated/google/protobuf/Timestamp.js";
+import { addFacts } from "./translate-facts.js";
 
 export function toDevice(view: DeviceView, backend: "IOMMUFD" | "LEGACY" | "SIMULATED"): Device {
   const { facts, probe } = view;
@@ -27,9 +28,13 @@ export function toDevice(view: DeviceView, backend: "IOMMUFD" | "LEGACY" | "SIMU
     physicalFunction: facts.physicalFunction ?? "",
     generation: view.generation.toString(),
   };
-  if (facts.iommuGroup) device.iommuGroup = { ...facts.iommuGroup, members: facts.iommuGroup.members.map((member) => ({ ...member })) };
+  if (facts.iommuGroup) {
+    const { id, members, viable, otherSpoilers } = facts.iommuGroup;
+    device.iommuGroup = { id, members: members.map((member) => ({ ...member })), viable, otherSpoilers: [...otherSpoilers] };
+  }
   if (probe) device.resetSupported = probe.resetSupported;
   if (facts.numaNode !== null) device.numaNode = facts.numaNode;
+  addFacts(device, view);
   return device;
 }
 

@@ -4,6 +4,7 @@
 import type { Address, DeviceFacts, DeviceProbe } from "../../src/broker/device.js";
 import type { DescriptorInfo, Host, KnownDevice, OpenedLease, OpenRequest, ProofOutcome } from "../../src/broker/ports.js";
 import { granted, type Outcome, refuse } from "../../src/broker/refusal.js";
+import { BARE_PROBE, UNKNOWN_FACTS } from "./facts.js";
 
 export function fakeAddress(n: number): Address {
   return `0000:00:${n.toString(16).padStart(2, "0")}.0` as Address;
@@ -68,8 +69,14 @@ export class FakeHost implements Host {
           driver: device.vfioBound ? "vfio-pci" : "",
           driverOverride: "",
         },
-        ...{ iommuGroup: { id: device.group, members, viable: true }, resetMethods: [], numaNode: null, physicalFunction: null },
+        ...{
+          iommuGroup: { id: device.group, members, viable: true, otherSpoilers: [] },
+          resetMethods: [],
+          numaNode: null,
+          physicalFunction: null,
+        },
         ...{ vfioBound: device.vfioBound, bindKey: String(device.vfioBound) },
+        ...UNKNOWN_FACTS,
       };
     });
   }
@@ -79,7 +86,7 @@ export class FakeHost implements Host {
     const device = this.device(facts.address);
     if (!device.present) return refuse("DEVICE_REMOVED", "gone");
     if (device.held) return refuse("DEVICE_IN_USE", `${facts.address} is held by somebody else`);
-    return granted({ resetSupported: device.reset !== "UNSUPPORTED", regions: [], notReady: device.notReady });
+    return granted({ ...BARE_PROBE, resetSupported: device.reset !== "UNSUPPORTED", notReady: device.notReady });
   }
 
   async open(request: OpenRequest, devices: readonly KnownDevice[]): Promise<Outcome<OpenedLease>> {

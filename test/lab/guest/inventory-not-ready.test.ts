@@ -11,6 +11,7 @@ import type { DeviceFacts } from "../../../src/broker/device.js";
 import { ineligibleReasons } from "../../../src/broker/eligibility.js";
 import { IommufdHost } from "../../../src/host/iommufd-host.js";
 import { openDescriptors } from "../../contract/client-side.js";
+import { BARE_PROBE } from "../../fakes/facts.js";
 import { edu, graceHopper } from "../devices.js";
 import { linkName } from "./sysfs.js";
 import { world } from "./world.js";
@@ -87,7 +88,7 @@ if (world === "iommufd") {
       assert.equal(reasonOf(failed), "DRIVER_NOT_READY");
       // What the broker knew of it before is of another binding.
       assert.notEqual((await host.probe(ready)).refusal, null);
-      assert.equal((await host.prove([{ facts: ready, probe: { resetSupported: false, regions: [], notReady: null } }])).result, "GONE");
+      assert.equal((await host.prove([{ facts: ready, probe: { ...BARE_PROBE, resetSupported: false } }])).result, "GONE");
 
       setLinkWord(0xff);
       await askDrivers();

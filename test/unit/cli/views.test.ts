@@ -3,6 +3,7 @@ import { test } from "node:test";
 import { renderDevice, renderDeviceList } from "../../../src/cli/device-view.js";
 import { renderDescriptors } from "../../../src/cli/lease-view.js";
 import type { Device, Region } from "../../../src/client/index.js";
+import { UNKNOWN_TO_CLIENT } from "../../fakes/facts.js";
 
 const REGION: Region = {
   index: 4,
@@ -28,7 +29,12 @@ const DEVICE: Device = {
   deviceId: 0x1111,
   classCode: 0x030200,
   driver: "nvgrace_gpu_vfio_pci",
-  iommuGroup: { id: 5, viable: true, members: [{ address: "0000:00:14.0", driver: "nvgrace_gpu_vfio_pci", spoils: false }] },
+  iommuGroup: {
+    id: 5,
+    viable: true,
+    otherSpoilers: [],
+    members: [{ address: "0000:00:14.0", driver: "nvgrace_gpu_vfio_pci", spoils: false }],
+  },
   resetMethods: ["flr", "bus"],
   resetSupported: true,
   numaNode: null,
@@ -39,6 +45,7 @@ const DEVICE: Device = {
   backends: ["IOMMUFD"],
   physicalFunction: null,
   generation: 1n,
+  ...UNKNOWN_TO_CLIENT,
 };
 
 test("a padded aperture shows size, backed part, tail and where its memory type comes from [pure]", () => {
@@ -80,7 +87,7 @@ test("what is in the way is told in words, and the group's members when one of t
       ...DEVICE,
       state: "QUARANTINED",
       stateDetail: "reset failed",
-      iommuGroup: { id: 5, viable: false, members },
+      iommuGroup: { id: 5, viable: false, otherSpoilers: [], members },
       ineligibleReasons: [{ reason: "GROUP_NOT_VIABLE", message: "0000:00:14.1 is bound to snd" }],
       regions: [],
       resetSupported: null,

@@ -8,6 +8,7 @@ import { afterEach, beforeEach, describe, test } from "node:test";
 import { DriverOverrides } from "../../../src/host/driver-override.js";
 import { SysfsScanner } from "../../../src/host/sysfs.js";
 import { native } from "../../../src/native.js";
+import { UNKNOWN_FACTS } from "../../fakes/facts.js";
 import { SysfsTree } from "./sysfs-tree.js";
 
 describe("[files in a temporary folder] sysfs scan", () => {
@@ -50,11 +51,17 @@ describe("[files in a temporary folder] sysfs scan", () => {
       classCode: 0x030200,
       driver: "vfio-pci",
       driverOverride: "",
-      iommuGroup: { id: 7, viable: true, members: [{ address: "0000:01:00.0", driver: "vfio-pci", spoils: false }] },
+      iommuGroup: {
+        id: 7,
+        viable: true,
+        members: [{ address: "0000:01:00.0", driver: "vfio-pci", spoils: false }],
+        otherSpoilers: [],
+      },
       resetMethods: ["flr", "bus"],
       numaNode: 1,
       physicalFunction: null,
       vfioBound: true,
+      ...UNKNOWN_FACTS,
     });
     assert.match(bindKey, /^0000:01:00\.0 vfio-pci \d+ vfio3$/);
     assert.deepEqual(faults, []);
@@ -113,6 +120,7 @@ describe("[files in a temporary folder] sysfs scan", () => {
         { address: "0000:03:00.0", driver: "vfio-pci", spoils: false },
         { address: "0000:03:00.1", driver: "snd_hda_intel", spoils: true },
       ],
+      otherSpoilers: [],
     });
   });
 
@@ -121,7 +129,12 @@ describe("[files in a temporary folder] sysfs scan", () => {
     tree.add("0000:02:00.0", { driver: "nvme", driverOverride: "nvme", group: 2 });
     const [probing, bound] = await scanner.scan();
     assert.deepEqual([probing?.driver, probing?.driverOverride, probing?.vfioBound], ["", "nvgrace_gpu_vfio_pci", false]);
-    assert.deepEqual(probing?.iommuGroup, { id: 1, viable: true, members: [{ address: "0000:01:00.0", driver: "", spoils: false }] });
+    assert.deepEqual(probing?.iommuGroup, {
+      id: 1,
+      viable: true,
+      members: [{ address: "0000:01:00.0", driver: "", spoils: false }],
+      otherSpoilers: [],
+    });
     assert.deepEqual([bound?.driver, bound?.driverOverride, bound?.iommuGroup?.viable], ["nvme", "nvme", false]);
   });
 
@@ -135,6 +148,7 @@ describe("[files in a temporary folder] sysfs scan", () => {
     await scanner.scan();
     assert.equal(device?.iommuGroup?.viable, false);
     assert.equal(device?.iommuGroup?.members.length, 1);
+    assert.deepEqual(device?.iommuGroup?.otherSpoilers, ['"arm-thing.0" (arm-smmu-test)']);
     assert.deepEqual(faults.length, 1);
     assert.match(faults[0] ?? "", /IOMMU group 1.*arm-thing/);
   });

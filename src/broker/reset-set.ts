@@ -1,0 +1,42 @@
+// Which devices must be leased together because of how they are reset. A function with a reset of its own (VFIO_DEVICE_FLAGS_RESET: FLR and the like) is cleared by
+// that alone, and its neighbours are nobody's business: virtual functions and the ports of one card go to different clients. A function without one is cleared only
+// by a hot reset, which the kernel does (also by itself, at the last close: drivers/vfio/pci/vfio_pci_core.c vfio_pci_dev_set_try_reset) only while nobody
+// else has any of the set open. So with two holders such a device would never be cleared at all.
+
+import type { Address, DeviceFacts, DeviceProbe } from "./device.js";
+import type { ResetSet } from "./facts.js";
+
+/** What is known of a device: its probe is null until it was read. */
+export interface Known {
+  readonly facts: DeviceFacts;
+  readonly probe: DeviceProbe | null;
+}
+
+/** The kernel's own answer once the device was read, by topology before. */
+export function resetSetOf({ facts, probe }: Known): ResetSet | null {
+  return probe === null ? facts.resetSet : probe.resetSet;
+}
+
+/** Whether only a hot reset clears the device. */
+export function isLeasedTogether(known: Known): boolean {
+  return known.probe !== null && !known.probe.resetSupported && known.probe.resetSet !== null;
+}
+
+/** Every address that is tied to the device through the groups and hot resets of the listed ones, directly or over others; listed or not. */
+export function tiedTo(start: Known, listed: readonly Known[]): ReadonlySet<Address> {
+  const byAddress = new Map(listed.map((known) => [known.facts.address, known]));
+  byAddress.set(start.facts.address, start);
+  const hotResets = new Set<readonly Address[]>();
+  for (const known of byAddress.values()) if (isLeasedTogether(known)) hotResets.add(resetSetOf(known)?.addresses ?? []);
+  const found = new Set<Address>([start.facts.address]);
+  // A set in JavaScript is walked to its end also when it grows meanwhile.
+  for (const address of found) {
+    for (const member of byAddress.get(address)?.facts.iommuGroup?.members ?? []) found.add(member.address);
+    for (const addresses of hotResets) {
+      if (!addresses.includes(address)) continue;
+      hotResets.delete(addresses);
+      for (const other of addresses) found.add(other);
+    }
+  }
+  return found;
+}
