@@ -1,13 +1,16 @@
 // DeviceService: reading and watching the inventory.
 
-import type { ServerWritableStream } from "@grpc/grpc-js";
+import type { handleUnaryCall, ServerWritableStream } from "@grpc/grpc-js";
 import type { BackendName } from "../broker/device.js";
 import type { DeviceView, Inventory, InventoryChange } from "../broker/inventory.js";
 import { granted, type Outcome, refuse } from "../broker/refusal.js";
 import type { DeviceEvent } from "../generated/aperture/v1/DeviceEvent.js";
 import type { DeviceServiceHandlers } from "../generated/aperture/v1/DeviceService.js";
+import type { GetDeviceRequest__Output } from "../generated/aperture/v1/GetDeviceRequest.js";
+import type { ListDevicesRequest__Output } from "../generated/aperture/v1/ListDevicesRequest.js";
 import type { WatchDevicesRequest__Output } from "../generated/aperture/v1/WatchDevicesRequest.js";
 import type { WatchDevicesResponse } from "../generated/aperture/v1/WatchDevicesResponse.js";
+import { EncodedDevices } from "./encoded-devices.js";
 import { toGrpcError } from "./status.js";
 import { toDevice } from "./translate.js";
 import type { Unary } from "./unary.js";
@@ -24,8 +27,16 @@ export interface DeviceServiceDeps {
   readonly maxWatchers: number;
 }
 
-export function deviceService({ inventory, backend, unary, maxWatchers }: DeviceServiceDeps): DeviceServiceHandlers {
+/** Handlers of encodedDeviceService (encoded-devices.ts). */
+interface Handlers {
+  readonly ListDevices: handleUnaryCall<ListDevicesRequest__Output, Buffer>;
+  readonly GetDevice: handleUnaryCall<GetDeviceRequest__Output, Buffer>;
+  readonly WatchDevices: DeviceServiceHandlers["WatchDevices"];
+}
+
+export function deviceService({ inventory, backend, unary, maxWatchers }: DeviceServiceDeps): Handlers {
   let watchers = 0;
+  const encoded = new EncodedDevices(backend);
   return {
     ListDevices: unary((request) => {
       const page = readPage(request);
@@ -36,14 +47,14 @@ export function deviceService({ inventory, backend, unary, maxWatchers }: Device
       const devices = rest.slice(0, page.value.size);
       const last = devices.at(-1);
       const nextPageToken = last && rest.length > devices.length ? pageToken(last.facts.address) : "";
-      return granted({ devices: devices.map((view) => toDevice(view, backend)), nextPageToken });
+      return granted(encoded.page(devices, nextPageToken));
     }),
     GetDevice: unary((request) => {
       const address = readAddress(request.address, "address");
       if (address.refusal) return address;
       const view = inventory.get(address.value);
       if (view === null) return refuse("DEVICE_NOT_FOUND", `there is no device ${address.value} on this host`, { address: address.value });
-      return granted({ device: toDevice(view, backend) });
+      return granted(encoded.response(view));
     }),
     WatchDevices: (call) => {
       const filter = readWatchFilter(call.request);

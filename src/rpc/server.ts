@@ -9,6 +9,7 @@ import type { Inventory } from "../broker/inventory.js";
 import type { Leases } from "../broker/leases.js";
 import type { Host } from "../broker/ports.js";
 import { deviceService } from "./device-service.js";
+import { encodedDeviceService } from "./encoded-devices.js";
 import { type HostFacts, hostService } from "./host-service.js";
 import { leaseService } from "./lease-service.js";
 import { reflectedFiles, services } from "./protos.js";
@@ -48,7 +49,7 @@ export class RpcServer {
     });
     const unary = makeUnary(deps.peerOf, deps.onFault);
     const { inventory, leases, host, facts } = deps;
-    this.#server.addService(services.device, {
+    this.#server.addService(encodedDeviceService, {
       ...deviceService({ inventory, backend: host.backend, unary, maxWatchers: deps.limits.watchers }),
     });
     this.#server.addService(services.lease, { ...leaseService({ leases, unary }) });

@@ -1,0 +1,50 @@
+import assert from "node:assert/strict";
+import { after, before, describe, it } from "node:test";
+import type { DeviceView } from "../../../src/broker/inventory.js";
+import { SimulatedHost } from "../../../src/host/simulated-host.js";
+import { EncodedDevices } from "../../../src/rpc/encoded-devices.js";
+import { services } from "../../../src/rpc/protos.js";
+import { toDevice } from "../../../src/rpc/translate.js";
+
+describe("[simulated host] devices as bytes", () => {
+  const views: DeviceView[] = [];
+  let host: SimulatedHost;
+  before(async () => {
+    const made = await SimulatedHost.create({ observer: { fault: (where, error) => assert.fail(`${where}: ${String(error)}`) } });
+    assert.ok(made.refusal === null);
+    host = made.value;
+    for (const facts of await host.scan()) {
+      const { value: probe } = facts.vfioBound ? await host.probe(facts) : { value: null };
+      views.push({ facts, probe, state: "FREE", stateDetail: "", ineligibleReasons: [], generation: 1n });
+    }
+  });
+  after(() => host.close());
+
+  it("are what the plain encoder gives, for one and for a page", () => {
+    const encoded = new EncodedDevices("SIMULATED");
+    const { GetDevice, ListDevices } = services.device;
+    for (const view of views)
+      assert.deepEqual(
+        GetDevice.responseDeserialize(encoded.response(view)),
+        GetDevice.responseDeserialize(GetDevice.responseSerialize({ device: toDevice(view, "SIMULATED") })),
+      );
+    for (const [some, nextPageToken] of [
+      [views, "next"],
+      [views.slice(0, 1), ""],
+      [[], ""],
+    ] as const) {
+      const plain = ListDevices.responseSerialize({ devices: some.map((view) => toDevice(view, "SIMULATED")), nextPageToken });
+      assert.deepEqual(ListDevices.responseDeserialize(encoded.page(some, nextPageToken)), ListDevices.responseDeserialize(plain));
+    }
+  });
+
+  it("are encoded once for a view, and anew for the next", () => {
+    const encoded = new EncodedDevices("SIMULATED");
+    const [view] = views;
+    assert.ok(view);
+    assert.equal(encoded.response(view), encoded.response(view));
+    const next: DeviceView = { ...view, state: "HELD", generation: 2n };
+    const { device } = services.device.GetDevice.responseDeserialize(encoded.response(next));
+    assert.equal(device?.state, "DEVICE_STATE_HELD");
+  });
+});
