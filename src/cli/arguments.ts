@@ -26,8 +26,7 @@ export function parseArguments(argv: readonly string[]): ParsedArguments {
   const end = argv.indexOf("--");
   const childCommand = end < 0 ? null : argv.slice(end + 1);
   const { words, values, flags } = split(end < 0 ? argv : argv.slice(0, end));
-  const [name, ...operands] = words;
-  const command = name === undefined ? null : knownCommand(name);
+  const { command, operands } = commandOf(words);
   rejectUnknownOptions([...values.keys(), ...flags], command);
   const parsed = {
     command,
@@ -82,14 +81,25 @@ function parserOptions(specs: ReadonlyMap<string, OptionSpec>): Record<string, {
   );
 }
 
-function knownCommand(name: string): CommandSpec {
-  const command = findCommand(name);
-  if (command !== null) return command;
-  throw new CliError(
-    "usage",
-    `there is no command \`${printable(name)}\``,
-    suggestion(nearest(name, COMMAND_NAMES)) ?? "`aperturectl help` lists the commands",
-  );
+/** The command that the first words name: two words before one. */
+function commandOf(words: readonly string[]): { readonly command: CommandSpec | null; readonly operands: readonly string[] } {
+  const [first, second] = words;
+  if (first === undefined) return { command: null, operands: [] };
+  const family = COMMAND_NAMES.filter((name) => name.startsWith(`${first} `));
+  const command = (second === undefined ? null : findCommand(`${first} ${second}`)) ?? findCommand(first);
+  if (command !== null) return { command, operands: words.slice(command.name.split(" ").length) };
+  if (family.length > 0) {
+    const near = second === undefined ? null : nearest(`${first} ${second}`, family);
+    const said = second === undefined ? `\`${first}\` needs a second word` : `there is no command \`${first} ${printable(second)}\``;
+    throw new CliError("usage", said, suggestion(near) ?? `one of ${family.map((name) => `\`${name}\``).join(", ")}`);
+  }
+  throw unknownCommand(first);
+}
+
+/** The error for a word that is no command. */
+export function unknownCommand(name: string): CliError {
+  const message = `there is no command \`${printable(name)}\``;
+  return new CliError("usage", message, suggestion(nearest(name, COMMAND_NAMES)) ?? "`aperturectl help` lists the commands");
 }
 
 function rejectUnknownOptions(given: readonly string[], command: CommandSpec | null): void {

@@ -1,8 +1,11 @@
-// What a command is: the words that help prints and the parser obeys, and the call that does it.
+// What a command is: the words that help, manual and completion print and the parser obeys, and the call that does it.
 
 import type { ApertureClient } from "../client/index.js";
 import type { OutputFormat } from "./output.js";
 import type { Terminal } from "./terminal.js";
+
+/** What completion offers for a word: addresses and leases are asked of the daemon. */
+export type Words = "nothing" | "file" | "address" | "leasable address" | "lease" | "command" | readonly string[];
 
 export interface OptionSpec {
   readonly name: string;
@@ -10,16 +13,20 @@ export interface OptionSpec {
   /** What stands for the value in help; null: the option takes none. */
   readonly value: string | null;
   readonly summary: string;
+  /** What its value can be; default: nothing is offered. */
+  readonly words?: Words;
 }
 
-export type CommandName = "devices" | "device" | "acquire" | "release" | "leases" | "exec" | "host" | "watch" | "help" | "version";
+export type CommandName = "devices" | "device" | "watch" | "acquire" | "exec" | "leases" | "release" | "host" | "help" | "version";
 
 export interface CommandSpec {
+  /** One word, or two: `policy test`. */
   readonly name: CommandName;
   /** As usage shows them. */
   readonly operands: string;
   readonly leastOperands: number;
   readonly mostOperands: number;
+  readonly words: Words;
   /** `--` and a command of the user's follow. */
   readonly takesCommand: boolean;
   /** It prints data, so `-o` means something. */

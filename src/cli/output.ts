@@ -1,11 +1,20 @@
-// One result in the format that was asked for. In JSON 64-bit numbers are decimal strings and times are RFC 3339, as in protobuf's own JSON.
+// One result in the format that was asked for. In JSON and YAML 64-bit numbers are decimal strings, times are RFC 3339 and bytes are base64, as in protobuf's own JSON.
 
-import { printable, printableJson } from "./printable.js";
+import { isUnsafe, printable, printableJson } from "./printable.js";
 import type { Terminal } from "./terminal.js";
 
-export const OUTPUT_FORMATS = ["table", "json", "jsonl", "name"] as const;
+/** Each format with what it is for. */
+export const FORMATS = {
+  table: "for people; its columns may change",
+  json: "one JSON value: an array for a list, an object for one thing; a line each for a stream",
+  jsonl: "one JSON object a line",
+  yaml: "one YAML document; one each for a stream",
+  name: "addresses or ids alone, one a line",
+} as const;
 
-export type OutputFormat = (typeof OUTPUT_FORMATS)[number];
+export type OutputFormat = keyof typeof FORMATS;
+
+export const OUTPUT_FORMATS = Object.keys(FORMATS) as readonly OutputFormat[];
 
 /** One thing to show: its whole value for programs, its name for scripts. */
 export interface Item {
@@ -14,28 +23,26 @@ export interface Item {
 }
 
 /** Many things: json is one array. */
-export function writeList(terminal: Terminal, format: OutputFormat, items: readonly Item[], table: () => string): void {
-  if (format === "json")
-    terminal.out(
-      `${toJson(
-        items.map(({ value }) => value),
-        2,
-      )}\n`,
-    );
-  else if (format === "table") terminal.out(table());
+export async function writeList(terminal: Terminal, format: OutputFormat, items: readonly Item[], table: () => string): Promise<void> {
+  const values = items.map(({ value }) => value);
+  if (format === "table") terminal.out(table());
+  else if (format === "json") terminal.out(`${toJson(values, 2)}\n`);
+  else if (format === "yaml") terminal.out(await toYaml(values));
   else for (const item of items) writeLine(terminal, format, item);
 }
 
 /** One thing: json is one object. */
-export function writeOne(terminal: Terminal, format: OutputFormat, item: Item, table: () => string): void {
-  if (format === "json") terminal.out(`${toJson(item.value, 2)}\n`);
-  else if (format === "table") terminal.out(table());
+export async function writeOne(terminal: Terminal, format: OutputFormat, item: Item, table: () => string): Promise<void> {
+  if (format === "table") terminal.out(table());
+  else if (format === "json") terminal.out(`${toJson(item.value, 2)}\n`);
+  else if (format === "yaml") terminal.out(await toYaml(item.value));
   else writeLine(terminal, format, item);
 }
 
-/** One step of a stream, which has no closing bracket to wait for: json is a line each, as jsonl. */
-export function writeStep(terminal: Terminal, format: OutputFormat, item: Item, line: () => string): void {
+/** One step of a stream, which has no closing bracket to wait for: json is a line each, as jsonl, and yaml a document each. */
+export async function writeStep(terminal: Terminal, format: OutputFormat, item: Item, line: () => string): Promise<void> {
   if (format === "table") terminal.out(line());
+  else if (format === "yaml") terminal.out(`---\n${await toYaml(item.value)}`);
   else writeLine(terminal, format === "name" ? "name" : "jsonl", item);
 }
 
@@ -44,5 +51,23 @@ function writeLine(terminal: Terminal, format: "jsonl" | "name", item: Item): vo
 }
 
 function toJson(value: unknown, indent: number): string {
-  return printableJson(JSON.stringify(value, (_key, part: unknown) => (typeof part === "bigint" ? part.toString() : part), indent));
+  return printableJson(JSON.stringify(value, plainPart, indent));
+}
+
+/** Loaded when it is asked for. */
+async function toYaml(value: unknown): Promise<string> {
+  const { Document, visit } = await import("yaml");
+  const document = new Document(JSON.parse(JSON.stringify(value, plainPart)));
+  visit(document, {
+    Scalar: (_key, scalar) => {
+      // In double quotes the escapes of printableJson are YAML's own too.
+      if (typeof scalar.value === "string" && isUnsafe(scalar.value)) scalar.type = "QUOTE_DOUBLE";
+    },
+  });
+  return printableJson(document.toString({ lineWidth: 0 }));
+}
+
+function plainPart(_key: string, part: unknown): unknown {
+  if (typeof part === "bigint") return part.toString();
+  return part instanceof Uint8Array ? Buffer.from(part).toString("base64") : part;
 }

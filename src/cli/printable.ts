@@ -12,6 +12,11 @@ export function printable(text: string): string {
   return shown.replace(UNSAFE, escaped);
 }
 
+/** It holds something that printable() would write differently, length apart. */
+export function isUnsafe(text: string): boolean {
+  return text.search(UNSAFE) >= 0;
+}
+
 /** JSON text for a terminal: JSON.stringify escapes C0 only. */
 export function printableJson(json: string): string {
   return json.replace(UNSAFE, (character) => {

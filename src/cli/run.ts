@@ -27,11 +27,11 @@ async function dispatch(parsed: ParsedArguments, terminal: Terminal): Promise<nu
     return EXIT.ok.code;
   }
   if (flags.has("help")) {
-    terminal.out(command === null ? generalHelp() : commandHelp(command));
+    terminal.out(command === null ? generalHelp(terminal.width) : commandHelp(command, terminal.width));
     return EXIT.ok.code;
   }
   if (command === null) {
-    terminal.message(generalHelp().trimEnd());
+    terminal.message(generalHelp(terminal.width).trimEnd());
     return EXIT.usage.code;
   }
   const { run: execute } = await COMMAND_MODULES[command.name]();

@@ -10,17 +10,17 @@ export async function run(call: CommandCall): Promise<number> {
   return await withLease(call, async (lease) => {
     // Whoever has read the lease may signal at once.
     const interrupted = Promise.race([once(process, "SIGINT"), once(process, "SIGTERM")]);
-    show(call, lease);
+    await show(call, lease);
     call.terminal.message(`holding lease ${lease.id} in process ${process.pid}; Ctrl-C or SIGTERM gives it back`);
     const end = await Promise.race([interrupted.then(() => null), lease.ended]);
     return end === null ? EXIT.ok.code : endedEarly(call, lease, end);
   });
 }
 
-function show(call: CommandCall, lease: HeldLease): void {
+async function show(call: CommandCall, lease: HeldLease): Promise<void> {
   const descriptors: NumberedDescriptor[] = lease.descriptors.map(({ info, descriptor }) => ({ fd: descriptor.borrow(), ...info }));
   const { id, kind, backend, devices } = lease;
-  writeOne(call.terminal, call.format, { value: { id, kind, backend, holderPid: process.pid, devices, descriptors }, name: id }, () =>
+  await writeOne(call.terminal, call.format, { value: { id, kind, backend, holderPid: process.pid, devices, descriptors }, name: id }, () =>
     renderDescriptors(descriptors, call.terminal.colour),
   );
 }

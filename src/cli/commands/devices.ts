@@ -13,7 +13,7 @@ export async function run(call: CommandCall): Promise<number> {
     return found;
   });
   const missing = call.operands.filter((address) => !devices.some((device) => device.address === address));
-  writeList(
+  await writeList(
     call.terminal,
     call.format,
     devices.map((device) => ({ value: device, name: device.address })),

@@ -1,19 +1,18 @@
-import { nearest } from "../../nearest.js";
+import { unknownCommand } from "../arguments.js";
 import type { CommandCall } from "../command.js";
-import { COMMAND_NAMES, findCommand } from "../command-table.js";
-import { CliError, EXIT } from "../exit-code.js";
+import { findCommand } from "../command-table.js";
+import { EXIT } from "../exit-code.js";
 import { commandHelp, generalHelp } from "../help.js";
-import { printable } from "../printable.js";
 
 export async function run(call: CommandCall): Promise<number> {
-  const [name] = call.operands;
-  call.terminal.out(name === undefined ? generalHelp() : helpOf(name));
-  return EXIT.ok.code;
-}
-
-function helpOf(name: string): string {
+  const { out, width } = call.terminal;
+  const name = call.operands.join(" ");
+  if (name === "") {
+    out(generalHelp(width));
+    return EXIT.ok.code;
+  }
   const command = findCommand(name);
-  if (command !== null) return commandHelp(command);
-  const near = nearest(name, COMMAND_NAMES);
-  throw new CliError("usage", `there is no command \`${printable(name)}\``, near === null ? null : `did you mean \`${near}\`?`);
+  if (command === null) throw unknownCommand(name);
+  out(commandHelp(command, width));
+  return EXIT.ok.code;
 }

@@ -6,7 +6,7 @@ import { type Cell, renderFacts, renderTable } from "../table.js";
 
 export async function run(call: CommandCall): Promise<number> {
   const { host, socket } = await call.withClient(async (client) => ({ host: client.host, socket: client.socketPath }));
-  writeOne(call.terminal, call.format, { value: host, name: host.instanceId }, () => renderHost(host, socket, call.terminal.colour));
+  await writeOne(call.terminal, call.format, { value: host, name: host.instanceId }, () => renderHost(host, socket, call.terminal.colour));
   return EXIT.ok.code;
 }
 

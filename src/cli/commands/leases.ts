@@ -10,7 +10,7 @@ export async function run(call: CommandCall): Promise<number> {
     for await (const lease of client.leases()) found.push(lease);
     return found;
   });
-  writeList(
+  await writeList(
     call.terminal,
     call.format,
     leases.map((lease) => ({ value: lease, name: lease.id })),

@@ -14,7 +14,7 @@ export async function run(call: CommandCall): Promise<number> {
     for await (const event of client.watch({ addresses: call.operands }, { signal: stop.signal })) {
       // A name for "the list is complete" would be taken for an address.
       if (call.format === "name" && event.device === null) continue;
-      writeStep(call.terminal, call.format, { value: event, name: event.device?.address ?? "" }, () => line(event));
+      await writeStep(call.terminal, call.format, { value: event, name: event.device?.address ?? "" }, () => line(event));
     }
   });
   return EXIT.ok.code;

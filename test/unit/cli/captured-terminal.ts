@@ -6,9 +6,9 @@ export class CapturedTerminal {
   readonly #out: string[] = [];
   readonly #errors: string[] = [];
 
-  constructor(env: Readonly<Record<string, string>> = {}, isTTY = false) {
-    const stdout = { isTTY, write: (text: string) => this.#out.push(text) };
-    const stderr = { isTTY, write: (text: string) => this.#errors.push(text) };
+  constructor(env: Readonly<Record<string, string>> = {}, isTTY = false, columns = 80) {
+    const stdout = { isTTY, columns, write: (text: string) => this.#out.push(text) };
+    const stderr = { isTTY, columns, write: (text: string) => this.#errors.push(text) };
     this.terminal = openTerminal(stdout, stderr, env);
   }
 

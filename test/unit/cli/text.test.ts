@@ -2,7 +2,8 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { writeList, writeOne, writeStep } from "../../../src/cli/output.js";
+import { parse } from "yaml";
+import { type OutputFormat, writeList, writeOne, writeStep } from "../../../src/cli/output.js";
 import { printable } from "../../../src/cli/printable.js";
 import { hex, hexAndHuman, humanSize } from "../../../src/cli/size.js";
 import { renderFacts, renderTable } from "../../../src/cli/table.js";
@@ -67,30 +68,56 @@ test("suggestions are near or none [pure]", () => {
   assert.equal(nearest("x", known), null);
 });
 
-test("data goes to stdout in the form asked for; 64-bit numbers are strings [pure]", () => {
-  const items = [
-    { value: { size: 2n ** 53n + 1n, at: new Date(0) }, name: "a" },
-    { value: { size: 1n, text: "\u009b\u202e\u001b" }, name: "b\u001b" },
-  ];
-  const shown = (format: "table" | "json" | "jsonl" | "name"): string => {
+const ITEMS = [
+  { value: { size: 2n ** 53n + 1n, at: new Date(0), raw: Uint8Array.of(1, 2, 255) }, name: "a" },
+  { value: { size: 1n, text: "\u009b\u202e\u001b\n- x: ", plain: "yes", long: "y".repeat(200) }, name: "b\u001b" },
+];
+
+async function written(format: OutputFormat): Promise<string> {
+  const io = new CapturedTerminal();
+  await writeList(io.terminal, format, ITEMS, () => "TABLE\n");
+  assert.equal(io.errors, "");
+  return io.out;
+}
+
+test("data goes to stdout in the form asked for; 64-bit numbers are strings, bytes base64 [pure]", async () => {
+  assert.equal(await written("table"), "TABLE\n");
+  assert.equal(await written("name"), "a\nb\\x1b\n");
+  const lines = (await written("jsonl")).trim().split("\n");
+  assert.equal(lines[0], '{"size":"9007199254740993","at":"1970-01-01T00:00:00.000Z","raw":"AQL/"}');
+  assert.ok(lines[1]?.includes('"text":"\\u009b\\u202e\\u001b\\n- x: "'), lines[1]);
+  assert.deepEqual(JSON.parse(await written("json")), JSON.parse(`[${lines.join(",")}]`));
+});
+
+test("YAML says what JSON says, also of hostile strings, and holds no control character itself [pure]", async () => {
+  const yaml = await written("yaml");
+  assert.deepEqual(parse(yaml), JSON.parse(await written("json")));
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for.
+  assert.doesNotMatch(yaml.replaceAll("\n", ""), /[\u0000-\u001f\u007f-\u009f\u202e]/);
+  assert.match(yaml, /^- size: "9007199254740993"$/m);
+});
+
+test("one thing is one document; a stream is a line or a document each [pure]", async () => {
+  const shown = async (write: typeof writeOne | typeof writeStep, format: OutputFormat): Promise<string> => {
     const io = new CapturedTerminal();
-    writeList(io.terminal, format, items, () => "TABLE\n");
-    assert.equal(io.errors, "");
+    await write(io.terminal, format, { value: { a: 1 }, name: "x" }, () => "T\n");
     return io.out;
   };
-  assert.equal(shown("table"), "TABLE\n");
-  assert.equal(shown("name"), "a\nb\\x1b\n");
-  assert.equal(
-    shown("jsonl"),
-    '{"size":"9007199254740993","at":"1970-01-01T00:00:00.000Z"}\n{"size":"1","text":"\\u009b\\u202e\\u001b"}\n',
-  );
-  assert.deepEqual(JSON.parse(shown("json")), JSON.parse(`[${shown("jsonl").trim().split("\n").join(",")}]`));
-  const one = new CapturedTerminal();
-  writeOne(one.terminal, "json", { value: { a: 1 }, name: "x" }, () => "");
-  assert.deepEqual(JSON.parse(one.out), { a: 1 });
-  const step = new CapturedTerminal();
-  writeStep(step.terminal, "json", { value: { a: 1 }, name: "x" }, () => "");
-  assert.equal(step.out, '{"a":1}\n');
+  const formats = ["table", "json", "jsonl", "yaml", "name"] as const;
+  assert.deepEqual(await Promise.all(formats.map((format) => shown(writeOne, format))), [
+    "T\n",
+    '{\n  "a": 1\n}\n',
+    '{"a":1}\n',
+    "a: 1\n",
+    "x\n",
+  ]);
+  assert.deepEqual(await Promise.all(formats.map((format) => shown(writeStep, format))), [
+    "T\n",
+    '{"a":1}\n',
+    '{"a":1}\n',
+    "---\na: 1\n",
+    "x\n",
+  ]);
 });
 
 test("colour is for people: only on a terminal, never with NO_COLOR or a dumb terminal [pure]", () => {

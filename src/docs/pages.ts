@@ -1,0 +1,12 @@
+// Pages that are generated from tables of the code, so that they cannot fall behind it. `npm run docs` writes them; a test fails when one is not what the tables say.
+// A new page is one line here. This folder may read every layer; nothing imports it, and nothing at run time needs it.
+
+import { cliPage } from "./cli-page.js";
+
+export interface Page {
+  /** From the root of the checkout. */
+  readonly path: string;
+  readonly text: () => string;
+}
+
+export const PAGES: readonly Page[] = [{ path: "docs/CLI.md", text: cliPage }];
