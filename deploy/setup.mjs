@@ -114,3 +114,13 @@ step("compiling TypeScript", "dist/.stamp", ["dist/src/daemon/main.js"], ["src",
   rmSync(join(root, "dist"), { recursive: true, force: true });
   run(bin("tsc"), ["-p", "tsconfig.json"]);
 });
+step(
+  "bundling the daemon",
+  "dist/.bundle-stamp",
+  ["dist/daemon.cjs", "dist/daemon.cjs.cache"],
+  ["dist/.stamp", "deploy/bundle.mjs", "deploy/code-cache.cjs"],
+  process.version,
+  () => {
+    run(process.execPath, [join(root, "deploy/bundle.mjs")]);
+  },
+);

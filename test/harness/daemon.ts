@@ -9,7 +9,7 @@ import { fileURLToPath } from "node:url";
 import { descriptorsOf, settlesAt } from "./descriptors.js";
 import { Lines } from "./lines.js";
 
-export const MAIN = fileURLToPath(new URL("../../src/daemon/main.js", import.meta.url));
+export const MAIN = fileURLToPath(new URL("../../src/daemon/launch.js", import.meta.url));
 
 export interface DaemonOptions {
   readonly host?: "auto" | "iommufd" | "legacy" | "simulated";
@@ -77,7 +77,6 @@ export class DaemonProcess {
     const [command = process.execPath, ...args] = [
       ...(options.under ?? []),
       process.execPath,
-      "--enable-source-maps",
       MAIN,
       "--config",
       file,
