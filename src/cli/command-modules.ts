@@ -5,6 +5,7 @@ import type { CommandModule, CommandName } from "./command.js";
 export const COMMAND_MODULES: Readonly<Record<CommandName, () => Promise<CommandModule>>> = {
   devices: () => import("./commands/devices.js"),
   device: () => import("./commands/device.js"),
+  explain: () => import("./commands/explain.js"),
   acquire: () => import("./commands/acquire.js"),
   release: () => import("./commands/release.js"),
   leases: () => import("./commands/leases.js"),

@@ -17,7 +17,18 @@ export interface OptionSpec {
   readonly words?: Words;
 }
 
-export type CommandName = "devices" | "device" | "watch" | "acquire" | "exec" | "leases" | "release" | "host" | "help" | "version";
+export type CommandName =
+  | "devices"
+  | "device"
+  | "explain"
+  | "watch"
+  | "acquire"
+  | "exec"
+  | "leases"
+  | "release"
+  | "host"
+  | "help"
+  | "version";
 
 export interface CommandSpec {
   /** One word, or two: `policy test`. */

@@ -1,158 +1,118 @@
-// A device for people: one line in the list, or everything about it.
+// Everything about one device, for people.
 
 import type { Device, Region } from "../client/index.js";
+import { drawApertures } from "./aperture-drawing.js";
+import { deviceName, factGroups } from "./device-facts.js";
+import { renderFactGroups } from "./fact-sheet.js";
 import { printable } from "./printable.js";
 import { hex, hexAndHuman, humanSize } from "./size.js";
-import { type Cell, type Column, renderFacts, renderTable } from "./table.js";
-import { type Colour, paint } from "./terminal.js";
+import { type Cell, type Column, renderTable, wrapped } from "./table.js";
+import { type Look, paint } from "./terminal.js";
 
-const LIST_COLUMNS: readonly Column[] = [
-  { title: "ADDRESS" },
-  { title: "ID" },
-  { title: "CLASS" },
-  { title: "DRIVER" },
-  { title: "GROUP", align: "right" },
-  { title: "LARGEST", align: "right" },
-  { title: "STATE" },
-  { title: "CAN BE LEASED" },
-];
+/** Narrower, and sizes stand in one unit instead of two. */
+const ROOM_FOR_HEX = 130;
 
 const REGION_COLUMNS: readonly Column[] = [
   { title: "REGION", align: "right" },
-  { title: "KIND" },
+  { title: "KIND", least: 6 },
   { title: "SIZE" },
   { title: "BACKED" },
   { title: "TAIL" },
   { title: "MEMORY" },
   { title: "ACCESS" },
-  { title: "BAR TYPE" },
+  { title: "BAR TYPE", least: 8 },
 ];
 
-export function renderDeviceList(devices: readonly Device[], colour: boolean): string {
-  return renderTable(
-    LIST_COLUMNS,
-    devices.map((device) => [
-      device.address,
-      ids(device),
-      hex(device.classCode, 6),
-      device.driver,
-      device.iommuGroup === null ? "" : String(device.iommuGroup.id),
-      device.regions.length === 0 ? "" : humanSize(largest(device.regions)),
-      stateCell(device),
-      leasability(device),
-    ]),
-    colour,
-  );
-}
-
-export function renderDevice(device: Device, colour: boolean): string {
-  const facts: (readonly [string, Cell])[] = [
-    ["ids", `${ids(device)} class ${hex(device.classCode, 6)}`],
-    ["driver", device.driver === "" ? "none is bound" : device.driver],
-    ["state", stateCell(device)],
-    ...(device.stateDetail === "" ? [] : [["", device.stateDetail] as const]),
-    ["can be leased", leasability(device)],
-    ["back ends", device.backends.join(", ")],
-    ["IOMMU group", group(device)],
-    ["reset", reset(device)],
-    ["NUMA node", device.numaNode === null ? "unknown to the kernel" : String(device.numaNode)],
-    ...(device.physicalFunction === null ? [] : [["virtual function of", device.physicalFunction] as const]),
-  ];
+export function renderDevice(device: Device, look: Look): string {
+  const name = deviceName(device);
+  const title = paint(printable(device.address), "bold", look.colour);
   return [
-    `${paint(printable(device.address), "bold", colour)}\n`,
-    renderFacts(facts, colour),
-    reasons(device, colour),
-    members(device, colour),
-    regions(device, colour),
+    `${title}${name === "" ? "" : ` ${printable(name)}`}\n`,
+    device.backends.includes("SIMULATED") ? simulated(look) : "",
+    renderFactGroups(factGroups(device), look),
+    reasons(device, look),
+    members(device, look),
+    regions(device, look),
   ].join("");
 }
 
-/** `10de:2342`. */
-export function ids(device: Device): string {
-  return `${device.vendorId.toString(16).padStart(4, "0")}:${device.deviceId.toString(16).padStart(4, "0")}`;
+function simulated(look: Look): string {
+  const lines = wrapped("simulated: on a real host the facts come from the sources named beside them", look.width);
+  return lines.map((line) => `${paint(line, "yellow", look.colour)}\n`).join("");
 }
 
-/** `yes`, `not now` when somebody has it, or the codes of what is in the way. */
-export function leasability(device: Device): Cell {
-  const codes = device.ineligibleReasons.map(({ reason }) => reason);
-  if (codes.length > 0) return { text: `no: ${codes.join(", ")}`, colour: "red" };
-  return device.state === "FREE" ? { text: "yes", colour: "green" } : { text: "not now", colour: "yellow" };
-}
-
-export function stateCell(device: Device): Cell {
-  return { text: device.state, colour: stateColour(device) };
-}
-
-function stateColour(device: Device): Colour {
-  if (device.state === "FREE") return "plain";
-  return device.state === "QUARANTINED" || device.state === "REMOVED" ? "red" : "yellow";
-}
-
-function largest(regions: readonly Region[]): bigint {
-  let most = 0n;
-  for (const { size } of regions) if (size > most) most = size;
-  return most;
-}
-
-function group(device: Device): Cell {
-  if (device.iommuGroup === null) return { text: "none: no IOMMU, or it is switched off", colour: "red" };
-  const { id, viable, members: all } = device.iommuGroup;
-  const others = all.length === 1 ? "this device alone" : `${all.length} devices`;
-  return viable ? `${id}, viable, ${others}` : { text: `${id}, NOT viable, ${others}`, colour: "red" };
-}
-
-function reset(device: Device): string {
-  const methods = device.resetMethods.length === 0 ? "no method" : device.resetMethods.join(", ");
-  if (device.resetSupported === null) return `${methods} (the VFIO driver was not asked)`;
-  return `${methods} (the VFIO driver says ${device.resetSupported ? "yes" : "no"})`;
-}
-
-function reasons(device: Device, colour: boolean): string {
+function reasons(device: Device, look: Look): string {
   if (device.ineligibleReasons.length === 0) return "";
-  const lines = device.ineligibleReasons.map(
-    ({ reason, message }) => `  ${paint(printable(reason), "red", colour)}: ${printable(message)}\n`,
+  const lines = device.ineligibleReasons.map(({ reason, message }) =>
+    hanging(`${paint(printable(reason), "red", look.colour)}: `, `${printable(reason)}: `, message, look),
   );
-  return ["\nWhy it cannot be leased:\n", ...lines].join("");
+  return [
+    heading("Why it cannot be leased", look),
+    ...lines,
+    `  \`aperturectl explain ${printable(device.address)}\` says what to do about it\n`,
+  ].join("");
 }
 
-function members(device: Device, colour: boolean): string {
-  const all = device.iommuGroup?.members ?? [];
-  if (all.length < 2 && device.iommuGroup?.viable !== false) return "";
+function members(device: Device, look: Look): string {
+  const { iommuGroup } = device;
+  if (iommuGroup === null || (iommuGroup.members.length < 2 && iommuGroup.viable)) return "";
   const table = renderTable(
     [{ title: "MEMBER" }, { title: "DRIVER" }, { title: "KEEPS THE GROUP FROM VFIO" }],
-    all.map(({ address, driver, spoils }) => [address, driver, spoils ? { text: "yes", colour: "red" } : "no"]),
-    colour,
+    iommuGroup.members.map(({ address, driver, spoils }) => [address, driver, spoils ? { text: "yes", colour: "red" } : "no"]),
+    look,
   );
-  return `\nIOMMU group ${device.iommuGroup?.id ?? ""}:\n${table}`;
+  return heading(`IOMMU group ${iommuGroup.id}`, look) + table;
 }
 
-function regions(device: Device, colour: boolean): string {
-  if (device.regions.length === 0) return "\nNo region is known: the device has not been probed.\n";
-  const table = renderTable(REGION_COLUMNS, device.regions.map(regionRow), colour);
-  const sources = device.regions.filter(({ mappable, memoryTypeSource }) => mappable && memoryTypeSource !== "");
-  const lines = sources.map(
-    ({ index, memoryType, memoryTypeSource }) => `  region ${index}: ${memoryName(memoryType)}: ${printable(memoryTypeSource)}\n`,
-  );
+function regions(device: Device, look: Look): string {
+  if (device.regions.length === 0) return `${heading("Regions", look)}  none is known: the device has not been probed\n`;
+  const rows = device.regions.map((region) => regionRow(region, look.interactive && look.width < ROOM_FOR_HEX));
+  const drawing = drawApertures(device.regions, look);
   return [
-    "\n",
-    table,
-    ...(lines.length === 0 ? [] : ["\nMemory types come from the broker's table, no kernel interface reports them:\n", ...lines]),
+    `${heading("Regions", look).trimEnd()} ${paint("(VFIO region info)", "dim", look.colour)}\n`,
+    renderTable(REGION_COLUMNS, rows, look),
+    drawing === "" ? "" : `${heading("Apertures, each to its own scale", look)}${drawing}`,
+    memoryTypes(device, look),
   ].join("");
 }
 
-function regionRow(region: Region): readonly Cell[] {
+function memoryTypes(device: Device, look: Look): string {
+  const lines = device.regions
+    .filter(({ mappable, memoryTypeSource }) => mappable && memoryTypeSource !== "")
+    .map(({ index, memoryType, memoryTypeSource }) =>
+      hanging(`region ${index}: `, `region ${index}: `, `${memoryName(memoryType)}: ${memoryTypeSource}`, look),
+    );
+  if (lines.length === 0) return "";
+  return [heading("Memory types", look), `  from the broker's own table, because no kernel interface reports them\n`, ...lines].join("");
+}
+
+function heading(text: string, look: Look): string {
+  return `\n${paint(text, "bold", look.colour)}\n`;
+}
+
+/** A paragraph whose first line starts with a word of its own. plain: that word without colour. */
+function hanging(start: string, plain: string, text: string, look: Look): string {
+  const whole = `${plain}${printable(text)}`;
+  const lines = look.interactive ? wrapped(whole, look.width - 6) : [whole];
+  return lines.map((line, at) => (at === 0 ? `  ${start}${line.slice(plain.length)}\n` : `    ${line}\n`)).join("");
+}
+
+function regionRow(region: Region, narrow: boolean): readonly Cell[] {
+  const size = narrow ? humanSize : hexAndHuman;
   const tail = region.size - region.backedSize;
   return [
     String(region.index),
     regionKind(region),
-    hexAndHuman(region.size),
-    tail === 0n ? "all" : hexAndHuman(region.backedSize),
-    tail === 0n ? "none" : { text: hexAndHuman(tail), colour: "yellow" },
+    size(region.size),
+    tail === 0n ? "all" : size(region.backedSize),
+    tail === 0n ? "none" : { text: size(tail), colour: "yellow" },
     region.mappable ? memoryName(region.memoryType) : "",
     [region.readable ? "read" : null, region.writable ? "write" : null, region.mappable ? "map" : null]
       .filter((word) => word !== null)
       .join(" "),
-    region.bar === null ? "" : `${region.is64bit ? "64-bit" : "32-bit"}${region.prefetchable ? " prefetchable" : ""}`,
+    region.bar === null
+      ? ""
+      : `${region.is64bit ? "64-bit" : "32-bit"}${region.prefetchable ? ` ${narrow ? "pref" : "prefetchable"}` : ""}`,
   ];
 }
 

@@ -3,6 +3,7 @@
 import type { DescriptorInfo, Lease } from "../client/index.js";
 import { hex, hexAndHuman } from "./size.js";
 import { type Column, renderTable } from "./table.js";
+import type { Look } from "./terminal.js";
 
 const LEASE_COLUMNS: readonly Column[] = [
   { title: "LEASE" },
@@ -29,7 +30,7 @@ export interface NumberedDescriptor extends DescriptorInfo {
   readonly fd: number;
 }
 
-export function renderLeases(leases: readonly Lease[], colour: boolean): string {
+export function renderLeases(leases: readonly Lease[], look: Look): string {
   return renderTable(
     LEASE_COLUMNS,
     leases.map((lease) => [
@@ -41,12 +42,12 @@ export function renderLeases(leases: readonly Lease[], colour: boolean): string 
       String(lease.holderUid),
       lease.createTime?.toISOString() ?? "",
     ]),
-    colour,
+    look,
   );
 }
 
 /** WORTH is the scope: what a process can do with the descriptor. NUMBER is the region index or the group number. */
-export function renderDescriptors(descriptors: readonly NumberedDescriptor[], colour: boolean): string {
+export function renderDescriptors(descriptors: readonly NumberedDescriptor[], look: Look): string {
   return renderTable(
     DESCRIPTOR_COLUMNS,
     descriptors.map((descriptor) => [
@@ -58,6 +59,6 @@ export function renderDescriptors(descriptors: readonly NumberedDescriptor[], co
       descriptor.kind === "REGION" ? hex(descriptor.offset) : "",
       descriptor.kind === "REGION" ? hexAndHuman(descriptor.size) : "",
     ]),
-    colour,
+    look,
   );
 }

@@ -64,7 +64,7 @@ async function withClient<T>(parsed: ParsedArguments, terminal: Terminal, work: 
 
 /** Numbers of a simulated host have been taken for a machine's before: the warning stands above every answer. */
 function warnSimulated(client: ApertureClient, terminal: Terminal): void {
-  terminal.message("*** SIMULATED HOST: these devices are made of memory. Nothing here says anything of real hardware. ***", "yellow");
+  terminal.message("*** SIMULATED HOST: devices made of memory, nothing here is real hardware ***", "yellow");
   terminal.message(`    ${printable(client.host.backendReason)}`, "yellow");
 }
 

@@ -8,16 +8,19 @@ const SGR: Readonly<Record<Colour, number>> = { plain: 0, bold: 1, dim: 2, red: 
 const WIDTH_ELSEWHERE = 100;
 const NARROWEST = 40;
 
-/** The two streams of a command; tests have their own. */
-export interface Terminal {
-  /** Colour on stdout. */
+/** How stdout looks. */
+export interface Look {
   readonly colour: boolean;
-  /** Columns of what is drawn or wrapped on stdout. */
+  /** Columns of what is drawn or wrapped. */
   readonly width: number;
-  /** stdout is a terminal: a table may be cut to its width. */
+  /** It is a terminal: a table may be cut to its width. */
   readonly interactive: boolean;
   /** Block characters and the like can be shown. */
   readonly unicode: boolean;
+}
+
+/** The two streams of a command; tests have their own. */
+export interface Terminal extends Look {
   /** stderr is a terminal: a status line can be drawn and wiped. */
   readonly animated: boolean;
   /** Data, with its line ends. */
@@ -46,7 +49,7 @@ export function openTerminal(stdout: Stream, stderr: Stream, env: Environment): 
   const draw = (): void => void (status === null || stderr.write(status));
   return {
     colour: wanted && stdout.isTTY === true,
-    width: widthOf(stdout, env),
+    width: widthOf(stdout, stderr, env),
     interactive: stdout.isTTY === true,
     unicode: hasUnicode(env),
     animated,
@@ -70,11 +73,11 @@ export function openTerminal(stdout: Stream, stderr: Stream, env: Environment): 
   };
 }
 
-function widthOf(stdout: Stream, env: Environment): number {
-  const told = stdout.isTTY === true ? stdout.columns : undefined;
+function widthOf(stdout: Stream, stderr: Stream, env: Environment): number {
   const asked = /^\d{1,4}$/.test(env["COLUMNS"] ?? "") ? Number(env["COLUMNS"]) : 0;
-  // A terminal that does not know its size says 0.
-  return Math.max(NARROWEST, told || asked || WIDTH_ELSEWHERE);
+  // A terminal that does not know its size says 0. With a pager behind stdout, stderr is still the terminal.
+  const told = [stdout, stderr].map(({ isTTY, columns }) => (isTTY === true ? (columns ?? 0) : 0));
+  return Math.max(NARROWEST, told[0] || asked || told[1] || WIDTH_ELSEWHERE);
 }
 
 /** The character encoding of the locale, by the order of setlocale(3). */

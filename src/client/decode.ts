@@ -58,7 +58,7 @@ export function decodeDevice(wire: Device__Output): Device {
     regions: wire.regions.map(decodeRegion),
     state: bare(wire.state, "DEVICE_STATE_"),
     stateDetail: wire.stateDetail,
-    ineligibleReasons: wire.ineligibleReasons.map(({ reason, message }) => ({ reason, message })),
+    ineligibleReasons: wire.ineligibleReasons.map(({ reason, message, next }) => ({ reason, message, next })),
     backends: wire.backends.map((backend) => bare(backend, "BACKEND_")),
     physicalFunction: wire.physicalFunction === "" ? null : wire.physicalFunction,
     generation: BigInt(wire.generation),

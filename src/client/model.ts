@@ -81,7 +81,10 @@ export interface IommuGroup {
 export interface IneligibleReason {
   /** Stable code of docs/REASONS.md. */
   readonly reason: string;
+  /** What is in the way. */
   readonly message: string;
+  /** What to do about it. */
+  readonly next: string;
 }
 
 /** One PCI function; facts.ts has what it is besides its regions. */

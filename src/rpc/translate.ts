@@ -4,6 +4,7 @@ import type { Region as DomainRegion, MemoryType, RegionKind } from "../broker/d
 import type { DeviceView } from "../broker/inventory.js";
 import type { LeaseView } from "../broker/lease.js";
 import type { DescriptorInfo } from "../broker/ports.js";
+import { REASONS } from "../broker/refusal.js";
 import type { Descriptor } from "../generated/aperture/v1/Descriptor.js";
 import type { Device } from "../generated/aperture/v1/Device.js";
 import type { Lease } from "../generated/aperture/v1/Lease.js";
@@ -23,7 +24,7 @@ export function toDevice(view: DeviceView, backend: "IOMMUFD" | "LEGACY" | "SIMU
     regions: (probe?.regions ?? []).map(toRegion),
     state: `DEVICE_STATE_${view.state}`,
     stateDetail: view.stateDetail,
-    ineligibleReasons: view.ineligibleReasons.map(({ reason, message }) => ({ reason, message })),
+    ineligibleReasons: view.ineligibleReasons.map(({ reason, message }) => ({ reason, message, next: REASONS[reason].next })),
     backends: facts.vfioBound ? [`BACKEND_${backend}`] : [],
     physicalFunction: facts.physicalFunction ?? "",
     generation: view.generation.toString(),

@@ -21,7 +21,7 @@ async function show(call: CommandCall, lease: HeldLease): Promise<void> {
   const descriptors: NumberedDescriptor[] = lease.descriptors.map(({ info, descriptor }) => ({ fd: descriptor.borrow(), ...info }));
   const { id, kind, backend, devices } = lease;
   await writeOne(call.terminal, call.format, { value: { id, kind, backend, holderPid: process.pid, devices, descriptors }, name: id }, () =>
-    renderDescriptors(descriptors, call.terminal.colour),
+    renderDescriptors(descriptors, call.terminal),
   );
 }
 

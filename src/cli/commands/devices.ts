@@ -1,6 +1,6 @@
 import type { Device, DeviceFilter } from "../../client/index.js";
 import type { CommandCall } from "../command.js";
-import { renderDeviceList } from "../device-view.js";
+import { renderDeviceList } from "../device-list.js";
 import { CliError, EXIT } from "../exit-code.js";
 import { writeList } from "../output.js";
 import { printable } from "../printable.js";
@@ -17,7 +17,7 @@ export async function run(call: CommandCall): Promise<number> {
     call.terminal,
     call.format,
     devices.map((device) => ({ value: device, name: device.address })),
-    () => renderDeviceList(devices, call.terminal.colour),
+    () => renderDeviceList(devices, call.terminal),
   );
   // With a filter, "not listed" can mean "filtered out".
   if (missing.length > 0 && call.flags.size === 0 && !call.values.has("id")) {

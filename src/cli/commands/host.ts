@@ -3,14 +3,15 @@ import type { CommandCall } from "../command.js";
 import { EXIT } from "../exit-code.js";
 import { writeOne } from "../output.js";
 import { type Cell, renderFacts, renderTable } from "../table.js";
+import type { Look } from "../terminal.js";
 
 export async function run(call: CommandCall): Promise<number> {
   const { host, socket } = await call.withClient(async (client) => ({ host: client.host, socket: client.socketPath }));
-  await writeOne(call.terminal, call.format, { value: host, name: host.instanceId }, () => renderHost(host, socket, call.terminal.colour));
+  await writeOne(call.terminal, call.format, { value: host, name: host.instanceId }, () => renderHost(host, socket, call.terminal));
   return EXIT.ok.code;
 }
 
-function renderHost(host: HostInfo, socket: string, colour: boolean): string {
+function renderHost(host: HostInfo, socket: string, look: Look): string {
   const facts = renderFacts(
     [
       ["daemon", `apertured ${host.version}, since ${host.startTime?.toISOString() ?? "an unknown time"}`],
@@ -21,17 +22,17 @@ function renderHost(host: HostInfo, socket: string, colour: boolean): string {
       ["back end", host.simulated ? { text: `${host.backend} (not real hardware)`, colour: "yellow" } : host.backend],
       ["because", host.backendReason],
     ],
-    colour,
+    look,
   );
   const capabilities = renderTable(
     [{ title: "CAPABILITY" }, { title: "ANSWER" }, { title: "HOW IT WAS ASKED" }],
     host.capabilities.map(({ name, availability, detail }) => [name, availabilityCell(availability), detail]),
-    colour,
+    look,
   );
   const limits = renderTable(
     [{ title: "LIMIT" }, { title: "VALUE", align: "right" }, { title: "UNIT" }],
     host.limits.map(({ name, value, unit }) => [name, value.toString(), unit]),
-    colour,
+    look,
   );
   return `${facts}\n${capabilities}\n${limits}`;
 }

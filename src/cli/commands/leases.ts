@@ -14,7 +14,7 @@ export async function run(call: CommandCall): Promise<number> {
     call.terminal,
     call.format,
     leases.map((lease) => ({ value: lease, name: lease.id })),
-    () => renderLeases(leases, call.terminal.colour),
+    () => renderLeases(leases, call.terminal),
   );
   return EXIT.ok.code;
 }

@@ -9,7 +9,7 @@ export async function run(call: CommandCall): Promise<number> {
   const lease = await call.withClient((client) =>
     client.release(leaseId, call.timeoutMs === undefined ? {} : { timeoutMs: call.timeoutMs }),
   );
-  await writeOne(call.terminal, call.format, { value: lease, name: lease.id }, () => renderLeases([lease], call.terminal.colour));
+  await writeOne(call.terminal, call.format, { value: lease, name: lease.id }, () => renderLeases([lease], call.terminal));
   warnQuarantined(lease, call.terminal);
   return EXIT.ok.code;
 }

@@ -1,6 +1,7 @@
 import type { DeviceEvent } from "../../client/index.js";
 import type { CommandCall } from "../command.js";
-import { ids, leasability } from "../device-view.js";
+import { ids } from "../device-facts.js";
+import { leasability } from "../device-state.js";
 import { EXIT } from "../exit-code.js";
 import { writeStep } from "../output.js";
 import { printable } from "../printable.js";

@@ -55,6 +55,25 @@ export const INVENTORY_COMMANDS: readonly CommandSpec[] = [
     ],
   },
   {
+    name: "explain",
+    operands: "ADDRESS",
+    leastOperands: 1,
+    mostOperands: 1,
+    words: "address",
+    takesCommand: false,
+    printsData: true,
+    summary: "tell whether a device can be leased now, why not, and what to do next",
+    description: [
+      "The answer first, then everything that is in the way with its reason (docs/REASONS.md) and the next step; where root has to bind a driver, the lines to type.",
+      "The exit status is what `acquire` would say now: 0 when the device can be leased, 6 when it cannot. `-o name` prints YES, NOT_NOW or NO.",
+    ],
+    options: [],
+    examples: [
+      { line: "aperturectl explain 0000:01:00.0", does: "why can I not have it?" },
+      { line: "aperturectl explain 0000:01:00.0 > /dev/null && echo free", does: "a test for scripts" },
+    ],
+  },
+  {
     name: "watch",
     operands: "[ADDRESS...]",
     leastOperands: 0,

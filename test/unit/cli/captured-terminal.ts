@@ -1,4 +1,13 @@
-import { openTerminal, type Terminal } from "../../../src/cli/terminal.js";
+import { type Look, openTerminal, type Terminal } from "../../../src/cli/terminal.js";
+
+/** A pipe. */
+export const PLAIN: Look = { colour: false, width: 100, interactive: false, unicode: false };
+export const PAINTED: Look = { ...PLAIN, colour: true };
+
+/** A terminal of that many columns, without colour. */
+export function screen(width: number, unicode = true): Look {
+  return { colour: false, width, interactive: true, unicode };
+}
 
 /** A terminal whose streams are kept for the test to read. */
 export class CapturedTerminal {

@@ -8,7 +8,7 @@ import { printable } from "../../../src/cli/printable.js";
 import { hex, hexAndHuman, humanSize } from "../../../src/cli/size.js";
 import { renderFacts, renderTable } from "../../../src/cli/table.js";
 import { nearest } from "../../../src/nearest.js";
-import { CapturedTerminal } from "./captured-terminal.js";
+import { CapturedTerminal, PAINTED, PLAIN, screen } from "./captured-terminal.js";
 
 const ESCAPE = "\u001b";
 
@@ -30,11 +30,27 @@ test("a table aligns, fills empty cells and paints without moving columns [pure]
     ["a", "100", { text: "FREE", colour: "green" as const }],
     ["longer", "", "HELD"],
   ];
-  assert.equal(renderTable(columns, rows, false), "NAME      N  STATE\na       100  FREE\nlonger    -  HELD\n");
-  const painted = renderTable(columns, rows, true);
+  assert.equal(renderTable(columns, rows, PLAIN), "NAME      N  STATE\na       100  FREE\nlonger    -  HELD\n");
+  const painted = renderTable(columns, rows, PAINTED);
   assert.ok(painted.includes(`${ESCAPE}[32mFREE${ESCAPE}[0m`));
   const plain = painted.split(ESCAPE).map((part, index) => (index === 0 ? part : part.replace(/^\[\d+m/, "")));
-  assert.equal(plain.join(""), renderTable(columns, rows, false));
+  assert.equal(plain.join(""), renderTable(columns, rows, PLAIN));
+});
+
+test("on a terminal a table gives way where it may, and nowhere else [pure]", () => {
+  const columns = [{ title: "ADDRESS" }, { title: "NAME", least: 0 }, { title: "DRIVER", least: 4 }, { title: "WHY" }];
+  const rows = [["0000:01:00.0", "a long name of it", "nvgrace_gpu", "because"]];
+  const lines = (width: number, unicode = true): readonly string[] => renderTable(columns, rows, screen(width, unicode)).trim().split("\n");
+  assert.deepEqual(lines(53), [
+    "ADDRESS       NAME               DRIVER       WHY",
+    "0000:01:00.0  a long name of it  nvgrace_gpu  because",
+  ]);
+  assert.equal(lines(45)[1], "0000:01:00.0  a long n…  nvgrace_gpu  because");
+  assert.equal(lines(45, false)[1], "0000:01:00.0  a long n~  nvgrace_gpu  because");
+  assert.equal(lines(36)[1], "0000:01:00.0  nvgrace_gpu  because");
+  assert.equal(lines(30)[1], "0000:01:00.0  nvgrac…  because");
+  assert.equal(lines(10)[1], "0000:01:00.0  nvg…  because", "an address is never cut");
+  assert.equal(renderTable(columns, rows, { ...screen(10), interactive: false }), renderTable(columns, rows, screen(200)));
 });
 
 test("facts stand in two columns [pure]", () => {
@@ -44,7 +60,7 @@ test("facts stand in two columns [pure]", () => {
         ["a", "1"],
         ["long", ""],
       ],
-      false,
+      PLAIN,
     ),
     "  a     1\n  long  -\n",
   );
@@ -55,7 +71,7 @@ test("nothing that a peer wrote reaches the terminal as control or invisible tex
   assert.equal(printable("\u001b[2Jx\n\t\u0000\u009b"), "\\x1b[2Jx\\x0a\\x09\\x00\\x9b");
   assert.equal(printable("a\u202eb\u200bc\ufeff"), "a\\u{202e}b\\u{200b}c\\u{feff}");
   assert.equal(printable("x".repeat(300)).length, 257);
-  assert.ok(!renderTable([{ title: "T" }], [["\u001b]0;evil\u0007"]], true).includes("\u001b]"));
+  assert.ok(!renderTable([{ title: "T" }], [["\u001b]0;evil\u0007"]], PAINTED).includes("\u001b]"));
 });
 
 test("suggestions are near or none [pure]", () => {

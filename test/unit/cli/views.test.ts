@@ -1,63 +1,22 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { renderDevice, renderDeviceList } from "../../../src/cli/device-view.js";
+import { renderDeviceList } from "../../../src/cli/device-list.js";
+import { renderDevice } from "../../../src/cli/device-view.js";
 import { renderDescriptors } from "../../../src/cli/lease-view.js";
 import type { Device, Region } from "../../../src/client/index.js";
-import { UNKNOWN_TO_CLIENT } from "../../fakes/facts.js";
-
-const REGION: Region = {
-  index: 4,
-  bar: 4,
-  kind: "BAR",
-  size: 0x40000000n,
-  backedSize: 0x20000000n,
-  areas: [{ offset: 0n, size: 0x20000000n }],
-  memoryType: "WRITE_BACK",
-  memoryTypeSource: "drivers/vfio/pci/nvgrace-gpu/main.c",
-  prefetchable: true,
-  is64bit: true,
-  readable: true,
-  writable: true,
-  mappable: true,
-  offset: 4n << 40n,
-  type: null,
-};
-
-const DEVICE: Device = {
-  address: "0000:00:14.0",
-  vendorId: 0x1234,
-  deviceId: 0x1111,
-  classCode: 0x030200,
-  driver: "nvgrace_gpu_vfio_pci",
-  iommuGroup: {
-    id: 5,
-    viable: true,
-    otherSpoilers: [],
-    members: [{ address: "0000:00:14.0", driver: "nvgrace_gpu_vfio_pci", spoils: false }],
-  },
-  resetMethods: ["flr", "bus"],
-  resetSupported: true,
-  numaNode: null,
-  regions: [REGION],
-  state: "FREE",
-  stateDetail: "",
-  ineligibleReasons: [],
-  backends: ["IOMMUFD"],
-  physicalFunction: null,
-  generation: 1n,
-  ...UNKNOWN_TO_CLIENT,
-};
+import { PLAIN } from "./captured-terminal.js";
+import { DEVICE, REGION } from "./sample-device.js";
 
 test("a padded aperture shows size, backed part, tail and where its memory type comes from [pure]", () => {
-  const text = renderDevice(DEVICE, false);
+  const text = renderDevice(DEVICE, PLAIN);
   assert.match(text, /^0000:00:14\.0\n/);
-  assert.match(text, /ids +1234:1111 class 0x030200/);
+  assert.match(text, /ids +1234:1111 +sysfs vendor, device\n +class +0x030200 +sysfs class\n/);
   assert.match(
     text,
     / 4 +BAR 4 +0x40000000 1 GiB +0x20000000 512 MiB +0x20000000 512 MiB +write-back +read write map +64-bit prefetchable/,
   );
   assert.match(text, /region 4: write-back: drivers\/vfio\/pci\/nvgrace-gpu\/main\.c/);
-  assert.match(text, /reset +flr, bus \(the VFIO driver says yes\)/);
+  assert.match(text, /methods +flr, bus +sysfs reset_method\n +before reuse +can be reset +VFIO device info\n/);
   assert.match(text, /can be leased +yes/);
   assert.ok(!text.includes("Why it cannot be leased"));
 });
@@ -72,7 +31,7 @@ test("a region without a tail, and one that is no BAR [pure]", () => {
     type: { type: 0x800010de, subtype: 1 },
     mappable: false,
   };
-  const text = renderDevice({ ...DEVICE, regions: [whole, special] }, false);
+  const text = renderDevice({ ...DEVICE, regions: [whole, special] }, PLAIN);
   assert.match(text, / 0 +BAR 0 +0x40000000 1 GiB +all +none /);
   assert.match(text, / 9 +DEVICE_SPECIFIC 0x800010de\/0x1 .* read write +-\n/);
 });
@@ -88,24 +47,24 @@ test("what is in the way is told in words, and the group's members when one of t
       state: "QUARANTINED",
       stateDetail: "reset failed",
       iommuGroup: { id: 5, viable: false, otherSpoilers: [], members },
-      ineligibleReasons: [{ reason: "GROUP_NOT_VIABLE", message: "0000:00:14.1 is bound to snd" }],
+      ineligibleReasons: [{ reason: "GROUP_NOT_VIABLE", message: "0000:00:14.1 is bound to snd", next: "unbind it" }],
       regions: [],
       resetSupported: null,
       resetMethods: [],
     },
-    false,
+    PLAIN,
   );
   assert.match(text, /GROUP_NOT_VIABLE: 0000:00:14\.1 is bound to snd/);
   assert.match(text, /5, NOT viable, 2 devices/);
   assert.match(text, /0000:00:14\.1 +snd\\x1b\[2J +yes/);
-  assert.match(text, /state +QUARANTINED\n +reset failed/);
-  assert.match(text, /no method \(the VFIO driver was not asked\)/);
+  assert.match(text, /state +QUARANTINED +the daemon\n +reset failed\n/);
+  assert.match(text, /methods +none +sysfs reset_method\n\nPlace/);
   assert.match(text, /has not been probed/);
 });
 
 test("a device that somebody has can be leased, but not now [pure]", () => {
-  assert.match(renderDevice({ ...DEVICE, state: "HELD" }, false), /can be leased +not now/);
-  assert.match(renderDeviceList([{ ...DEVICE, state: "OFFERED" }], false), /OFFERED +not now\n/);
+  assert.match(renderDevice({ ...DEVICE, state: "HELD" }, PLAIN), /can be leased +not now/);
+  assert.match(renderDeviceList([{ ...DEVICE, state: "OFFERED" }], PLAIN), /OFFERED +not now\n/);
 });
 
 test("the list has one line a device and a cell for everything [pure]", () => {
@@ -116,12 +75,12 @@ test("the list has one line a device and a cell for everything [pure]", () => {
     driver: "",
     regions: [],
     state: "HELD",
-    ineligibleReasons: [{ reason: "DEVICE_BUSY", message: "" }],
+    ineligibleReasons: [{ reason: "DEVICE_BUSY", message: "", next: "" }],
   };
-  const [head, first, second, end] = renderDeviceList([DEVICE, busy], false).split("\n");
-  assert.match(head ?? "", /^ADDRESS +ID +CLASS +DRIVER +GROUP +LARGEST +STATE +CAN BE LEASED$/);
-  assert.match(first ?? "", /^0000:00:14\.0 +1234:1111 +0x030200 +nvgrace_gpu_vfio_pci +5 +1 GiB +FREE +yes$/);
-  assert.match(second ?? "", /^0000:00:15\.0 +1234:1111 +0x030200 +- +- +- +HELD +no: DEVICE_BUSY$/);
+  const [head, first, second, end] = renderDeviceList([DEVICE, busy], PLAIN).split("\n");
+  assert.match(head ?? "", /^ADDRESS +ID +NAME +DRIVER +GROUP +LARGEST +STATE +CAN BE LEASED$/);
+  assert.match(first ?? "", /^0000:00:14\.0 +1234:1111 +- +nvgrace_gpu_vfio_pci +5 +1 GiB +FREE +yes$/);
+  assert.match(second ?? "", /^0000:00:15\.0 +1234:1111 +- +- +- +- +HELD +no: DEVICE_BUSY$/);
   assert.equal(end, "");
 });
 
@@ -132,7 +91,7 @@ test("descriptors are listed with what each is worth [pure]", () => {
       { ...base, fd: 20, kind: "GROUP", scope: "IOMMU", group: 0 },
       { ...base, fd: 21, kind: "REGION", scope: "REGION", address: "0000:00:14.0", region: 0, size: 4096n },
     ],
-    false,
+    PLAIN,
   );
   assert.match(text, /20 +GROUP +IOMMU +- +0 +- +-\n/);
   assert.match(text, /21 +REGION +REGION +0000:00:14\.0 +0 +0x0 +0x1000 4 KiB\n/);
