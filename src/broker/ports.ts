@@ -157,17 +157,20 @@ export interface Clock {
 /** UUIDs from the system's generator. */
 export type NewId = () => string;
 
+/** A long operation on the host. */
+export type HostOperation = "open" | "probe" | "prove" | "reset" | "scan";
+
 /** What happened, for logs and metrics; names are constants so that dashboards and alerts can rely on them. */
 export interface Observer {
   leaseStateChanged(leaseId: string, from: string, to: string, event: string): void;
-  leaseGranted(leaseId: string, peer: Peer, addresses: readonly Address[], kind: string): void;
+  leaseGranted(leaseId: string, peer: Peer, addresses: readonly Address[], kind: OpenRequest["kind"]): void;
   leaseEnded(leaseId: string, cause: EndCause, quarantined: readonly Address[]): void;
   acquireRefused(peer: Peer, refusal: Refusal): void;
   handover(result: HandoverResult["result"] | "SEND_FAILED"): void;
   deviceQuarantined(address: Address, detail: string): void;
   deviceRecovered(address: Address): void;
-  /** A long operation on the host ended. operation: open, prove, reset, probe, scan, close. */
-  operation(operation: string, milliseconds: number, ok: boolean): void;
+  /** A long operation on the host ended. */
+  operation(operation: HostOperation, milliseconds: number, ok: boolean): void;
   /** A fault: a bug or an answer the code does not expect. Never thrown away. */
   fault(where: string, error: unknown): void;
 }

@@ -4,7 +4,7 @@
 import type { Book } from "./book.js";
 import type { Inventory } from "./inventory.js";
 import type { Claim } from "./lease.js";
-import type { Clock, Host, KnownDevice, Observer, Proof } from "./ports.js";
+import type { Clock, Host, HostOperation, KnownDevice, Observer, Proof } from "./ports.js";
 import type { TenantMemory } from "./tenant.js";
 
 export interface RetryLimits {
@@ -137,7 +137,7 @@ export class Reclaimer {
     });
   }
 
-  async #timed<T>(operation: string, work: () => Promise<T>, good: (answer: T) => boolean): Promise<T> {
+  async #timed<T>(operation: HostOperation, work: () => Promise<T>, good: (answer: T) => boolean): Promise<T> {
     const begin = this.#clock.now();
     let ok = false;
     try {

@@ -15,11 +15,13 @@ import type { ListeningSocket } from "../peer/socket-path.js";
 import { PollSet } from "../poll-set.js";
 import type { HostFacts } from "../rpc/host-service.js";
 import { RpcServer } from "../rpc/server.js";
-import { LogEvent } from "../telemetry/events.js";
+import { DeviceSeries } from "../telemetry/device-series.js";
 import type { Log } from "../telemetry/log.js";
+import type { PeerRejection } from "../telemetry/metric-table.js";
 import { Metrics } from "../telemetry/metrics.js";
 import { TelemetryObserver } from "../telemetry/observer.js";
 import { ScrapeServer } from "../telemetry/scrape.js";
+import { inTraceOf } from "../telemetry/trace.js";
 import type { Config } from "./config.js";
 import { SETTING_NAMES, SETTINGS } from "./settings.js";
 
@@ -63,10 +65,7 @@ export function compose(parts: DaemonParts): Daemon {
     channels.processExited(id);
     listener.processExited(id);
   });
-  const rejected = (reason: string, pid: number, uid: number): void => {
-    observer.metrics?.rejections.inc({ reason: reason.toLowerCase() });
-    log.write("warn", LogEvent.connectionRejected, { reason, pid, uid }, "connection closed by the daemon");
-  };
+  const rejected = (reason: PeerRejection, pid: number, uid: number): void => observer.rejected(reason, pid, uid);
   const channels: Channels = new Channels({
     pollSet,
     limits: {
@@ -107,20 +106,19 @@ export function compose(parts: DaemonParts): Daemon {
     },
     peerOf: (key) => listener.peerOf(key),
     onCall: (key) => listener.called(key),
-    onHandled: (path, code, milliseconds) => {
-      const [, service = "", method = ""] = path.split("/");
-      observer.metrics?.handled.inc({ grpc_service: service, grpc_method: method, grpc_code: code });
-      observer.metrics?.handling.observe({ grpc_service: service, grpc_method: method }, milliseconds / 1000);
-    },
+    observeCall: (path, kind) => metrics.calls.begin(path, kind),
+    inTraceOf,
+    onRefused: (reason) => metrics.refusals.inc({ reason }),
     onFault: (where, error) => observer.fault(where, error),
   });
 
-  const metrics = new Metrics(parts.version, host.backend.toLowerCase(), {
-    devices: () => countBy(inventory),
-    leasable: () => inventory.list().filter((view) => view.state === "FREE" && view.ineligibleReasons.length === 0).length,
+  const metrics: Metrics = new Metrics(parts.version, host.backend.toLowerCase(), {
+    devices: new DeviceSeries(inventory, systemClock.now),
     leases: () => leases.activeCount(),
     connections: () => listener.connections,
     channels: () => channels.count,
+    inFlight: () => channels.inFlight,
+    suppressedLines: () => log.suppressedLines,
   });
   observer.metrics = metrics;
   let ready = false;
@@ -178,7 +176,7 @@ function acceptChannel(context: {
   readonly processes: Processes;
   readonly channels: Channels;
   readonly counter: ConnectionCounter;
-  readonly rejected: (reason: string, pid: number, uid: number) => void;
+  readonly rejected: (reason: PeerRejection, pid: number, uid: number) => void;
 }): void {
   const { accepted, processes, channels, counter, rejected } = context;
   const identified = processes.identify(accepted);
@@ -213,12 +211,6 @@ function hostFacts(parts: DaemonParts): HostFacts {
     channelPath: parts.sockets.channel.path,
     capabilities: parts.peerCapabilities,
   };
-}
-
-function countBy(inventory: Inventory): ReadonlyMap<string, number> {
-  const counts = new Map<string, number>();
-  for (const { state } of inventory.list()) counts.set(state.toLowerCase(), (counts.get(state.toLowerCase()) ?? 0) + 1);
-  return counts;
 }
 
 async function listenForScrapes(

@@ -6,8 +6,8 @@ import { mkdirSync, readFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { chooseHost, type HostChoice } from "../host/choose.js";
 import { type ListeningSocket, listenAt } from "../peer/socket-path.js";
-import { LogEvent } from "../telemetry/events.js";
-import { Log, type LogLevel } from "../telemetry/log.js";
+import type { LogLevel } from "../telemetry/events.js";
+import { Log } from "../telemetry/log.js";
 import { compose, packageVersion } from "./compose.js";
 import { type Config, loadConfig, USAGE } from "./config.js";
 import { checkDescriptorLimit, checkPeerIdentity, peerCapabilities } from "./start-checks.js";
@@ -36,7 +36,7 @@ async function run(config: Config): Promise<number> {
   const { settings } = config;
   const log = new Log(settings["log.level"] as LogLevel);
   const version = packageVersion();
-  log.write("info", LogEvent.starting, { version, config: config.file ?? "none", pid: process.pid }, "apertured is starting");
+  log.write("daemon.starting", { version, config: config.file ?? "none", daemon_pid: process.pid }, "apertured is starting");
 
   const limit = checkDescriptorLimit(settings);
   if (limit) throw new CannotStart(limit);
@@ -49,12 +49,7 @@ async function run(config: Config): Promise<number> {
   });
   if (chosen.error) throw new CannotStart(`${chosen.error.what}: ${chosen.error.why}. Next: ${chosen.error.next}`);
   if (chosen.host.backend === "SIMULATED") {
-    log.write(
-      "warn",
-      LogEvent.simulated,
-      { why: chosen.reason },
-      "SIMULATED HOST: every device is made of memory; nothing here is real hardware",
-    );
+    log.write("host.simulated", { why: chosen.reason }, "SIMULATED HOST: every device is made of memory; nothing here is real hardware");
   }
 
   const grpc = makeSocket(config, "stream", settings.socket);
@@ -80,11 +75,12 @@ async function run(config: Config): Promise<number> {
     throw new CannotStart(started.problem);
   }
   const fields = { socket: settings.socket, backend: chosen.host.backend, why: chosen.reason, metrics: started.metricsAddress ?? "off" };
-  log.write("info", LogEvent.ready, fields, "apertured is ready");
+  log.write("daemon.ready", fields, "apertured is ready");
   const signal = await stopped;
-  log.write("info", LogEvent.stopping, { signal }, "apertured is stopping");
+  log.write("daemon.stopping", { signal }, "apertured is stopping");
   await daemon.stop();
-  log.write("info", LogEvent.stopped, {}, "apertured has stopped");
+  log.flush();
+  log.write("daemon.stopped", {}, "apertured has stopped");
   return 0;
 }
 

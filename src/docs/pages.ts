@@ -2,6 +2,8 @@
 // A new page is one line here. This folder may read every layer; nothing imports it, and nothing at run time needs it.
 
 import { cliPage } from "./cli-page.js";
+import { loggingPage } from "./logging-page.js";
+import { metricsPage } from "./metrics-page.js";
 
 export interface Page {
   /** From the root of the checkout. */
@@ -9,4 +11,8 @@ export interface Page {
   readonly text: () => string;
 }
 
-export const PAGES: readonly Page[] = [{ path: "docs/CLI.md", text: cliPage }];
+export const PAGES: readonly Page[] = [
+  { path: "docs/CLI.md", text: cliPage },
+  { path: "docs/METRICS.md", text: metricsPage },
+  { path: "docs/LOGGING.md", text: loggingPage },
+];

@@ -31,8 +31,11 @@ export interface ChannelsDeps {
   /** Wall clock, milliseconds. */
   readonly now: () => number;
   /** A channel was closed by the daemon, and why. */
-  readonly onRejected: (reason: Reason, peer: Peer) => void;
+  readonly onRejected: (reason: GoodbyeReason, peer: Peer) => void;
 }
+
+/** What a GOODBYE can say. */
+export type GoodbyeReason = Extract<Reason, "PROTOCOL_VIOLATION" | "FOREIGN_SENDER" | "ATTACH_TIMEOUT" | "HANDOVER_FAILED" | "DRAINING">;
 
 const ETOOMANYREFS = 109;
 
@@ -50,6 +53,11 @@ export class Channels implements Handover {
 
   get count(): number {
     return this.#byId.size;
+  }
+
+  /** Descriptors sent and not acknowledged. */
+  get inFlight(): number {
+    return this.#inFlight;
   }
 
   /** Takes a connection whose peer is identified. `leave` is called when the channel is over. */
@@ -154,7 +162,7 @@ class Channel implements HandoverChannel {
     this.#send(encodeEnded(leaseId, cause), []);
   }
 
-  close(reason: Reason): void {
+  close(reason: GoodbyeReason): void {
     if (this.#closed) return;
     this.#deps.onRejected(reason, this.peer);
     this.#send(encodeGoodbye(reason), []);

@@ -3,7 +3,7 @@
 import type { handleUnaryCall, ServerWritableStream } from "@grpc/grpc-js";
 import type { BackendName } from "../broker/device.js";
 import type { DeviceView, Inventory, InventoryChange } from "../broker/inventory.js";
-import { granted, type Outcome, refuse } from "../broker/refusal.js";
+import { granted, type Outcome, type Reason, refuse } from "../broker/refusal.js";
 import type { DeviceEvent } from "../generated/aperture/v1/DeviceEvent.js";
 import type { DeviceServiceHandlers } from "../generated/aperture/v1/DeviceService.js";
 import type { GetDeviceRequest__Output } from "../generated/aperture/v1/GetDeviceRequest.js";
@@ -23,6 +23,7 @@ export interface DeviceServiceDeps {
   readonly inventory: Inventory;
   readonly backend: BackendName;
   readonly unary: Unary;
+  readonly onRefused: (reason: Reason) => void;
   /** Watchers that there may be. */
   readonly maxWatchers: number;
 }
@@ -34,7 +35,7 @@ interface Handlers {
   readonly WatchDevices: DeviceServiceHandlers["WatchDevices"];
 }
 
-export function deviceService({ inventory, backend, unary, maxWatchers }: DeviceServiceDeps): Handlers {
+export function deviceService({ inventory, backend, unary, onRefused, maxWatchers }: DeviceServiceDeps): Handlers {
   let watchers = 0;
   const encoded = new EncodedDevices(backend);
   return {
@@ -59,11 +60,13 @@ export function deviceService({ inventory, backend, unary, maxWatchers }: Device
     WatchDevices: (call) => {
       const filter = readWatchFilter(call.request);
       if (filter.refusal) {
+        onRefused(filter.refusal.reason);
         call.emit("error", toGrpcError(filter.refusal));
         return;
       }
       if (watchers >= maxWatchers) {
         const { refusal } = refuse("CONNECTION_QUOTA", `${maxWatchers} watchers are the most`);
+        onRefused(refusal.reason);
         call.emit("error", toGrpcError(refusal));
         return;
       }

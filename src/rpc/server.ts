@@ -1,13 +1,15 @@
 // The gRPC server: our services, health and reflection on connections that the peer layer accepts. It never listens by itself.
 
 import type { Socket } from "node:net";
-import { Server, ServerCredentials, ServerInterceptingCall, type ServerInterceptor, status } from "@grpc/grpc-js";
+import { Server, ServerCredentials } from "@grpc/grpc-js";
 import type { PackageDefinition } from "@grpc/proto-loader";
 import { ReflectionService } from "@grpc/reflection";
 import { HealthImplementation } from "grpc-health-check";
 import type { Inventory } from "../broker/inventory.js";
 import type { Leases } from "../broker/leases.js";
 import type { Host } from "../broker/ports.js";
+import type { Reason } from "../broker/refusal.js";
+import { type CallHooks, observing } from "./call-observer.js";
 import { deviceService } from "./device-service.js";
 import { encodedDeviceService } from "./encoded-devices.js";
 import { type HostFacts, hostService } from "./host-service.js";
@@ -17,16 +19,15 @@ import { makeUnary, type PeerLookup } from "./unary.js";
 
 const SERVED = ["", "aperture.v1.DeviceService", "aperture.v1.LeaseService", "aperture.v1.HostService"] as const;
 
-export interface RpcServerDeps {
+export interface RpcServerDeps extends CallHooks {
   readonly inventory: Inventory;
   readonly leases: Leases;
   readonly host: Host;
   readonly facts: HostFacts;
   readonly limits: { readonly requestBytes: number; readonly streamsPerConnection: number; readonly watchers: number };
   readonly peerOf: PeerLookup;
-  /** A whole request has come over the connection of this key. */
-  readonly onCall: (key: string) => void;
-  readonly onHandled: (method: string, code: string, milliseconds: number) => void;
+  /** A call, or a request of a session, was refused. */
+  readonly onRefused: (reason: Reason) => void;
   readonly onFault: (where: string, error: unknown) => void;
 }
 
@@ -47,10 +48,10 @@ export class RpcServer {
       "grpc.keepalive_timeout_ms": 20_000,
       interceptors: [observing(deps)],
     });
-    const unary = makeUnary(deps.peerOf, deps.onFault);
+    const unary = makeUnary(deps);
     const { inventory, leases, host, facts } = deps;
     this.#server.addService(encodedDeviceService, {
-      ...deviceService({ inventory, backend: host.backend, unary, maxWatchers: deps.limits.watchers }),
+      ...deviceService({ inventory, backend: host.backend, unary, maxWatchers: deps.limits.watchers, onRefused: deps.onRefused }),
     });
     this.#server.addService(services.lease, { ...leaseService({ leases, unary }) });
     this.#server.addService(services.host, { ...hostService({ host, facts, unary }) });
@@ -87,24 +88,4 @@ export class RpcServer {
     });
     this.#injector.destroy();
   }
-}
-
-function observing(deps: Pick<RpcServerDeps, "onCall" | "onHandled">): ServerInterceptor {
-  return (method, call) => {
-    const begin = process.hrtime.bigint();
-    return new ServerInterceptingCall(call, {
-      // Not before its message is here: HEADERS alone cost a peer nothing, and would keep its connection for ever.
-      start: (next) =>
-        next({
-          onReceiveMessage: (message, nextMessage) => {
-            deps.onCall(call.getPeer());
-            nextMessage(message);
-          },
-        }),
-      sendStatus: (object, next) => {
-        deps.onHandled(method.path, status[object.code] ?? "UNKNOWN", Number(process.hrtime.bigint() - begin) / 1e6);
-        next(object);
-      },
-    });
-  };
 }

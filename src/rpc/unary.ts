@@ -2,7 +2,7 @@
 
 import type { handleUnaryCall, ServerUnaryCall } from "@grpc/grpc-js";
 import type { Peer } from "../broker/ports.js";
-import { type Outcome, refuse } from "../broker/refusal.js";
+import { type Outcome, type Reason, refuse } from "../broker/refusal.js";
 import { internalError, toGrpcError } from "./status.js";
 
 /** Finds the process behind a call by the name that grpc-js gives its connection; null for a caller that is no local process. */
@@ -12,7 +12,13 @@ export type Unary = <Request, Response>(
   handle: (request: Request, peer: Peer | null) => Outcome<Response> | Promise<Outcome<Response>>,
 ) => handleUnaryCall<Request, Response>;
 
-export function makeUnary(peerOf: PeerLookup, onFault: (where: string, error: unknown) => void): Unary {
+export interface UnaryDeps {
+  readonly peerOf: PeerLookup;
+  readonly onRefused: (reason: Reason) => void;
+  readonly onFault: (where: string, error: unknown) => void;
+}
+
+export function makeUnary({ peerOf, onRefused, onFault }: UnaryDeps): Unary {
   return <Request, Response>(handle: (request: Request, peer: Peer | null) => Outcome<Response> | Promise<Outcome<Response>>) =>
     (
       call: ServerUnaryCall<Request, Response>,
@@ -21,8 +27,10 @@ export function makeUnary(peerOf: PeerLookup, onFault: (where: string, error: un
       const answer = async (): Promise<void> => {
         try {
           const outcome = await handle(call.request, peerOf(call.getPeer()));
-          if (outcome.refusal) callback(toGrpcError(outcome.refusal));
-          else callback(null, outcome.value);
+          if (outcome.refusal) {
+            onRefused(outcome.refusal.reason);
+            callback(toGrpcError(outcome.refusal));
+          } else callback(null, outcome.value);
         } catch (error) {
           onFault(call.getPath(), error);
           callback(internalError());

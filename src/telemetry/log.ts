@@ -1,13 +1,13 @@
-// The log: JSON lines on stderr. An event is a constant name with fields; text of clients only ever appears under a field, escaped and cut, because a terminal
-// obeys more characters than JSON escapes (C1 controls, bidirectional overrides).
+// The log: JSON lines on stderr. An event is a constant name with the fields of its row in events.ts; text of clients only ever appears under a field, escaped and cut,
+// because a terminal obeys more characters than JSON escapes (C1 controls, bidirectional overrides).
 
 import { type DestinationStream, destination, type Logger, pino, stdTimeFunctions } from "pino";
-import { LogEvent, type LogEventName } from "./events.js";
-
-export type LogLevel = "trace" | "debug" | "info" | "warn" | "error" | "silent";
-export type LogFields = Readonly<Record<string, string | number | boolean | readonly string[] | null>>;
+import { EVENTS, type LogEventName, type LogFields, type LogLevel } from "./events.js";
+import { LINE_LIMIT, LineLimit } from "./line-limit.js";
+import { currentTrace } from "./trace.js";
 
 const MAX_TEXT = 256;
+const MAX_STACK = 4096;
 
 /** Printable ASCII only, at most 256 characters. */
 export function safeText(text: string): string {
@@ -15,10 +15,28 @@ export function safeText(text: string): string {
   return cut.replace(/[^\x20-\x7e]/g, "?");
 }
 
+type Value = string | number | readonly string[] | { readonly pid: number; readonly uid: number };
+
+function safe(key: string, value: Value): unknown {
+  if (typeof value === "string") return key === "stack" ? value.slice(0, MAX_STACK).replace(/[^\x20-\x7e\n]/g, "?") : safeText(value);
+  if (typeof value === "number") return value;
+  return "pid" in value ? { pid: value.pid, uid: value.uid } : value.map(safeText);
+}
+
+function uidOf({ peer }: Readonly<Record<string, Value>>): number {
+  return typeof peer === "object" && "uid" in peer ? peer.uid : -1;
+}
+
+const timers = (ms: number, callback: () => void): (() => void) => {
+  const timer = setTimeout(callback, ms).unref();
+  return () => clearTimeout(timer);
+};
+
 export class Log {
   readonly #pino: Logger;
+  readonly #limit: LineLimit;
 
-  constructor(level: LogLevel, stream: DestinationStream = destination({ fd: 2, sync: true })) {
+  constructor(level: LogLevel, stream: DestinationStream = destination({ fd: 2, sync: true }), after = timers) {
     this.#pino = pino(
       {
         level,
@@ -29,18 +47,36 @@ export class Log {
       },
       stream,
     );
+    const onSuppressed = (uid: number, suppressed: number): void =>
+      this.write("log.suppressed", { uid, suppressed, seconds: LINE_LIMIT.windowMs / 1000 }, "lines of a user were left out");
+    this.#limit = new LineLimit({ after, onSuppressed });
   }
 
-  write(level: Exclude<LogLevel, "silent">, event: LogEventName, fields: LogFields, message: string): void {
-    if (!this.#pino.isLevelEnabled(level)) return;
-    const safe: Record<string, unknown> = {};
+  write<E extends LogEventName>(event: E, fields: LogFields<E>, message: string): void {
+    const row: { readonly level: Exclude<LogLevel, "silent">; readonly limited?: true } = EVENTS[event];
+    if (!this.#pino.isLevelEnabled(row.level)) return;
+    const values = fields as Readonly<Record<string, Value>>;
+    if (row.limited && !this.#limit.admits(uidOf(values), `${event} ${values["reason"]}`)) return;
     // Under one key, so that no field can stand in for the record's own level or time.
-    for (const [key, value] of Object.entries(fields)) safe[key] = typeof value === "string" ? safeText(value) : value;
-    this.#pino[level]({ event, fields: safe }, safeText(message));
+    const record: Record<string, unknown> = {};
+    for (const [key, value] of Object.entries(values)) record[key] = safe(key, value);
+    const trace = currentTrace();
+    const ids = trace === null ? {} : { trace_id: trace.traceId, span_id: trace.spanId };
+    this.#pino[row.level]({ event, ...ids, fields: record }, safeText(message));
   }
 
   fault(where: string, error: unknown): void {
-    const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
-    this.#pino.error({ event: LogEvent.fault, fields: { where: safeText(where), stack: text.slice(0, 4096) } }, "a fault of the daemon");
+    const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    this.write("daemon.fault", { where, stack }, "a fault of the daemon");
+  }
+
+  /** Lines left out because their user caused too many. */
+  get suppressedLines(): number {
+    return this.#limit.total;
+  }
+
+  /** Says now what was left out so far. */
+  flush(): void {
+    this.#limit.flush();
   }
 }

@@ -1,124 +1,114 @@
-// What Prometheus scrapes. Labels are bounded by the code or by the host's devices × states: never a pid, a lease or a name that a client chose.
+// What Prometheus scrapes: the metrics of metric-table.ts, made and filled.
 
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
+import { CallMetrics } from "./call-metrics.js";
+import type { DeviceSeries } from "./device-series.js";
+import { type LabelOf, METRICS, type MetricName, type MetricRow } from "./metric-table.js";
 
 // Gauges whose names end in _total; promtool refuses them, and nothing here needs them.
 const MISNAMED = ["nodejs_active_handles_total", "nodejs_active_requests_total", "nodejs_active_resources_total"];
 
 /** 50 µs to 60 s: from an ioctl that answers at once to a reset. */
-const OPERATION_BUCKETS = [0.00005, 0.00016, 0.0005, 0.0016, 0.005, 0.016, 0.05, 0.16, 0.5, 1.6, 5, 16, 60];
+const BUCKETS = [0.00005, 0.00016, 0.0005, 0.0016, 0.005, 0.016, 0.05, 0.16, 0.5, 1.6, 5, 16, 60];
 
+/** What is read at each scrape. */
 export interface Gauges {
-  /** Devices by state, and how many of them could be leased. */
-  devices(): ReadonlyMap<string, number>;
-  leasable(): number;
+  readonly devices: DeviceSeries;
   leases(): number;
   connections(): number;
   channels(): number;
+  /** Descriptors sent and not acknowledged. */
+  inFlight(): number;
+  suppressedLines(): number;
 }
 
+type NameOf<Type extends MetricRow["type"]> = { [N in MetricName]: (typeof METRICS)[N]["type"] extends Type ? N : never }[MetricName];
+
 export class Metrics {
-  readonly registry = new Registry();
-  readonly leaseEnds: Counter<"cause">;
-  readonly leaseRefusals: Counter<"reason">;
-  readonly leasesGranted: Counter<"kind">;
-  readonly handovers: Counter<"result">;
-  readonly operations: Histogram<"operation" | "result">;
-  readonly rejections: Counter<"reason">;
-  readonly quarantines: Counter;
-  readonly faults: Counter;
-  readonly handled: Counter<"grpc_service" | "grpc_method" | "grpc_code">;
-  readonly handling: Histogram<"grpc_service" | "grpc_method">;
+  readonly #registry = new Registry();
+  readonly #devices: DeviceSeries;
+  readonly contentType = this.#registry.contentType;
+  readonly refusals = this.#counter("aperture_refusals_total");
+  readonly leaseEnds = this.#counter("aperture_lease_ends_total");
+  readonly leasesGranted = this.#counter("aperture_leases_granted_total");
+  readonly handovers = this.#counter("aperture_handovers_total");
+  readonly operations = this.#histogram("aperture_operation_seconds");
+  readonly rejections = this.#counter("aperture_peer_rejections_total");
+  readonly quarantines = this.#counter("aperture_device_quarantines_total");
+  readonly recoveries = this.#counter("aperture_device_recoveries_total");
+  readonly faults = this.#counter("aperture_faults_total");
+  readonly calls = new CallMetrics({
+    started: this.#counter("grpc_server_started_total"),
+    handled: this.#counter("grpc_server_handled_total"),
+    handling: this.#histogram("grpc_server_handling_seconds"),
+    received: this.#counter("grpc_server_msg_received_total"),
+    sent: this.#counter("grpc_server_msg_sent_total"),
+    watchers: this.#gauge("aperture_watchers"),
+  });
 
   constructor(version: string, backend: string, gauges: Gauges) {
-    const registers = [this.registry];
-    collectDefaultMetrics({ register: this.registry });
-    for (const name of MISNAMED) this.registry.removeSingleMetric(name);
+    this.#devices = gauges.devices;
+    collectDefaultMetrics({ register: this.#registry });
+    for (const name of MISNAMED) this.#registry.removeSingleMetric(name);
 
-    const info = new Gauge({
-      name: "aperture_build_info",
-      help: "Always 1; version and back end of this daemon.",
-      labelNames: ["version", "backend"],
-      registers,
+    this.#gauge("aperture_build_info").set({ version, backend }, 1);
+    const { state: states } = METRICS.aperture_devices.labels;
+    this.#gauge("aperture_devices", (gauge) => {
+      const { byState } = gauges.devices.counts();
+      for (const state of states) gauge.set({ state }, byState.get(state.toUpperCase()) ?? 0);
     });
-    info.set({ version, backend }, 1);
-    new Gauge({
-      name: "aperture_devices",
-      help: "Devices by their state in the book.",
-      labelNames: ["state"],
-      registers,
-      collect() {
-        this.reset();
-        for (const [state, count] of gauges.devices()) this.set({ state }, count);
-      },
-    });
-    const single = (name: string, help: string, read: () => number): void => {
-      new Gauge({
-        ...{ name, help, registers },
-        collect() {
-          this.set(read());
-        },
-      });
-    };
-    single("aperture_devices_leasable", "Devices that are free and could be leased now.", () => gauges.leasable());
-    single("aperture_leases", "Leases that have not ended.", () => gauges.leases());
-    single("aperture_connections", "gRPC connections on the UNIX socket.", () => gauges.connections());
-    single("aperture_channels", "Descriptor channels.", () => gauges.channels());
+    this.#gauge("aperture_devices_leasable", (gauge) => gauge.set(gauges.devices.counts().leasable));
+    this.#gauge("aperture_leases", (gauge) => gauge.set(gauges.leases()));
+    this.#gauge("aperture_connections", (gauge) => gauge.set(gauges.connections()));
+    this.#gauge("aperture_channels", (gauge) => gauge.set(gauges.channels()));
+    this.#gauge("aperture_descriptors_in_flight", (gauge) => gauge.set(gauges.inFlight()));
 
-    this.leasesGranted = new Counter({
-      name: "aperture_leases_granted_total",
-      help: "Leases whose descriptors were sent.",
-      labelNames: ["kind"],
-      registers,
-    });
-    this.leaseRefusals = new Counter({
-      name: "aperture_lease_refusals_total",
-      help: "AcquireLease calls refused, by reason.",
-      labelNames: ["reason"],
-      registers,
-    });
-    this.leaseEnds = new Counter({ name: "aperture_lease_ends_total", help: "Leases ended, by cause.", labelNames: ["cause"], registers });
-    this.handovers = new Counter({
-      name: "aperture_handovers_total",
-      help: "Offers by what became of them.",
-      labelNames: ["result"],
-      registers,
-    });
-    this.operations = new Histogram({
-      name: "aperture_operation_seconds",
-      help: "Time of operations on the host: scan, probe, open, prove, reset.",
-      ...{ labelNames: ["operation", "result"] as const, buckets: OPERATION_BUCKETS, registers },
-    });
-    this.rejections = new Counter({
-      name: "aperture_peer_rejections_total",
-      help: "Connections and channels closed by the daemon, by reason.",
-      ...{ labelNames: ["reason"] as const, registers },
-    });
-    this.quarantines = new Counter({ name: "aperture_device_quarantines_total", help: "Times that a device was quarantined.", registers });
-    this.faults = new Counter({ name: "aperture_faults_total", help: "Faults of the daemon itself; each is in the log.", registers });
-    const grpc = ["grpc_service", "grpc_method"] as const;
-    this.handled = new Counter({
-      name: "grpc_server_handled_total",
-      help: "RPCs completed on the server, by status code.",
-      ...{ labelNames: [...grpc, "grpc_code"] as const, registers },
-    });
-    this.handling = new Histogram({
-      name: "grpc_server_handling_seconds",
-      help: "Time from the start of an RPC to its status.",
-      ...{ labelNames: grpc, buckets: OPERATION_BUCKETS, registers },
+    this.#counter("aperture_log_lines_suppressed_total", (counter) => {
+      counter.reset();
+      counter.inc(gauges.suppressedLines());
     });
 
     const lag = monitorEventLoopDelay({ resolution: 10 });
     lag.enable();
-    new Gauge({
-      name: "aperture_event_loop_lag_seconds",
-      help: "Largest delay of the event loop since the scrape before.",
-      registers,
-      collect() {
-        this.set(lag.max > 0 ? lag.max / 1e9 : 0);
-        lag.reset();
-      },
+    this.#gauge("aperture_event_loop_lag_seconds", (gauge) => {
+      gauge.set(lag.max > 0 ? lag.max / 1e9 : 0);
+      lag.reset();
     });
+  }
+
+  /** The whole page, in the text format. */
+  async text(): Promise<string> {
+    return `${await this.#registry.metrics()}\n${this.#devices.text()}`;
+  }
+
+  #counter<N extends NameOf<"counter">>(name: N, read: ((counter: Counter<LabelOf<N>>) => void) | null = null): Counter<LabelOf<N>> {
+    const counter: Counter<LabelOf<N>> = new Counter<LabelOf<N>>({
+      ...this.#configuration(name),
+      ...(read === null ? {} : { collect: () => read(counter) }),
+    });
+    // A series that is there from the start shows its first increase to rate().
+    const labels: MetricRow["labels"] = METRICS[name].labels;
+    const [[label, values] = [], ...others] = Object.entries(labels);
+    if (label !== undefined && others.length === 0 && typeof values === "object")
+      for (const value of values) counter.inc({ [label]: value } as Partial<Record<LabelOf<N>, string>>, 0);
+    return counter;
+  }
+
+  #gauge<N extends NameOf<"gauge">>(name: N, read: ((gauge: Gauge<LabelOf<N>>) => void) | null = null): Gauge<LabelOf<N>> {
+    const gauge: Gauge<LabelOf<N>> = new Gauge<LabelOf<N>>({
+      ...this.#configuration(name),
+      ...(read === null ? {} : { collect: () => read(gauge) }),
+    });
+    return gauge;
+  }
+
+  #histogram<N extends NameOf<"histogram">>(name: N): Histogram<LabelOf<N>> {
+    return new Histogram<LabelOf<N>>({ ...this.#configuration(name), buckets: BUCKETS });
+  }
+
+  #configuration<N extends MetricName>(name: N): { name: string; help: string; labelNames: LabelOf<N>[]; registers: Registry[] } {
+    const { help, unit, labels } = METRICS[name];
+    return { name, help: `${help} (${unit})`, labelNames: Object.keys(labels) as LabelOf<N>[], registers: [this.#registry] };
   }
 }

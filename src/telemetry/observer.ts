@@ -1,10 +1,10 @@
 // Observer of the broker: every event to the log and to the metrics.
 
 import type { Address } from "../broker/device.js";
-import type { EndCause, HandoverResult, Observer, Peer } from "../broker/ports.js";
+import type { EndCause, HandoverResult, HostOperation, Observer, OpenRequest, Peer } from "../broker/ports.js";
 import type { Refusal } from "../broker/refusal.js";
-import { LogEvent } from "./events.js";
 import type { Log } from "./log.js";
+import type { PeerRejection } from "./metric-table.js";
 import type { Metrics } from "./metrics.js";
 
 export class TelemetryObserver implements Observer {
@@ -17,28 +17,21 @@ export class TelemetryObserver implements Observer {
   }
 
   leaseStateChanged(leaseId: string, from: string, to: string, event: string): void {
-    this.#log.write("debug", LogEvent.leaseState, { lease: leaseId, from, to, by: event }, `lease ${from} -> ${to}`);
+    this.#log.write("lease.state", { lease: leaseId, from, to, by: event }, `lease ${from} -> ${to}`);
   }
 
-  leaseGranted(leaseId: string, peer: Peer, addresses: readonly Address[], kind: string): void {
+  leaseGranted(leaseId: string, peer: Peer, addresses: readonly Address[], kind: OpenRequest["kind"]): void {
     this.metrics?.leasesGranted.inc({ kind: kind.toLowerCase() });
-    this.#log.write(
-      "info",
-      LogEvent.leaseGranted,
-      { lease: leaseId, devices: addresses, kind, pid: peer.pid, uid: peer.uid },
-      "lease granted",
-    );
+    this.#log.write("lease.granted", { lease: leaseId, pci_addresses: addresses, kind, peer }, "lease granted");
   }
 
   leaseEnded(leaseId: string, cause: EndCause, quarantined: readonly Address[]): void {
     this.metrics?.leaseEnds.inc({ cause: cause.toLowerCase() });
-    this.#log.write("info", LogEvent.leaseEnded, { lease: leaseId, cause, quarantined }, "lease ended");
+    this.#log.write("lease.ended", { lease: leaseId, cause, quarantined }, "lease ended");
   }
 
   acquireRefused(peer: Peer, refusal: Refusal): void {
-    this.metrics?.leaseRefusals.inc({ reason: refusal.reason });
-    const fields = { pid: peer.pid, uid: peer.uid, reason: refusal.reason, why: refusal.message };
-    this.#log.write("info", LogEvent.leaseRefused, fields, "lease refused");
+    this.#log.write("lease.refused", { reason: refusal.reason, why: refusal.message, peer }, "lease refused");
   }
 
   handover(result: HandoverResult["result"] | "SEND_FAILED"): void {
@@ -47,15 +40,22 @@ export class TelemetryObserver implements Observer {
 
   deviceQuarantined(address: Address, detail: string): void {
     this.metrics?.quarantines.inc();
-    this.#log.write("warn", LogEvent.deviceQuarantined, { device: address, why: detail }, "device quarantined");
+    this.#log.write("device.quarantined", { pci_address: address, why: detail }, "device quarantined");
   }
 
   deviceRecovered(address: Address): void {
-    this.#log.write("info", LogEvent.deviceRecovered, { device: address }, "quarantined device is free again");
+    this.metrics?.recoveries.inc();
+    this.#log.write("device.recovered", { pci_address: address }, "quarantined device is free again");
   }
 
-  operation(operation: string, milliseconds: number, ok: boolean): void {
+  operation(operation: HostOperation, milliseconds: number, ok: boolean): void {
     this.metrics?.operations.observe({ operation, result: ok ? "ok" : "failed" }, milliseconds / 1000);
+  }
+
+  /** A connection or channel was closed by the daemon. */
+  rejected(reason: PeerRejection, pid: number, uid: number): void {
+    this.metrics?.rejections.inc({ reason });
+    this.#log.write("peer.rejected", { reason, peer: { pid, uid } }, "connection closed by the daemon");
   }
 
   fault(where: string, error: unknown): void {

@@ -25,8 +25,8 @@ export class ScrapeServer {
       if (request.url === "/healthz") return answer(200, "text/plain", "ok\n");
       if (request.url === "/readyz") return ready() ? answer(200, "text/plain", "ok\n") : answer(503, "text/plain", "not ready\n");
       if (request.url !== "/metrics") return answer(404, "text/plain", "try /metrics, /healthz or /readyz\n");
-      metrics.registry.metrics().then(
-        (text) => answer(200, metrics.registry.contentType, text),
+      metrics.text().then(
+        (text) => answer(200, metrics.contentType, text),
         (error: unknown) => {
           onFault("scrape", error);
           answer(500, "text/plain", "the metrics could not be made; see the daemon's log\n");

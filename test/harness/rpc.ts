@@ -8,6 +8,9 @@ type Method<Answer> = Pick<MethodDefinition<never, never, never, Answer>, "path"
 
 export const { DeviceService, LeaseService, HostService } = protoFiles().aperture.v1;
 
+/** Metadata of a request. */
+type Headers = Readonly<Record<string, string>>;
+
 export interface Result<Answer> {
   /** Name of the gRPC status; OK with an answer. */
   readonly code: string;
@@ -43,14 +46,26 @@ export class Rpc {
   }
 
   /** request: anything, as it goes to the serializer of the method. */
-  call<Answer>(service: { readonly service: object }, name: string, request: object, deadlineMs = 20_000): Promise<Result<Answer>> {
+  call<Answer>(
+    service: { readonly service: object },
+    name: string,
+    request: object,
+    deadlineMs = 20_000,
+    headers: Headers = {},
+  ): Promise<Result<Answer>> {
     const method = (service.service as Readonly<Record<string, Method<Answer>>>)[name];
     if (method === undefined) throw new RangeError(`there is no method ${name}`);
-    return this.bytes(method.path, method.requestSerialize(request as never), method.responseDeserialize, deadlineMs);
+    return this.bytes(method.path, method.requestSerialize(request as never), method.responseDeserialize, deadlineMs, headers);
   }
 
   /** message: the request's bytes as they go on the wire. */
-  bytes<Answer>(path: string, message: Buffer, read: (bytes: Buffer) => Answer, deadlineMs = 20_000): Promise<Result<Answer>> {
+  bytes<Answer>(
+    path: string,
+    message: Buffer,
+    read: (bytes: Buffer) => Answer,
+    deadlineMs = 20_000,
+    headers: Headers = {},
+  ): Promise<Result<Answer>> {
     return new Promise((resolve) => {
       const deadline = Date.now() + deadlineMs;
       this.#client.makeUnaryRequest(
@@ -58,6 +73,7 @@ export class Rpc {
         (bytes: Buffer) => bytes,
         read,
         message,
+        grpc.Metadata.fromHttp2Headers(headers),
         { deadline },
         (error: grpc.ServiceError | null, answer?: Answer) => resolve(error === null ? succeeded(answer) : failed(error)),
       );

@@ -13,6 +13,10 @@ const asRoot = process.geteuid?.() === 0;
 const OTHER = 65534;
 const NVME = "0000:02:00.0";
 
+function peerOf(fields: Readonly<Record<string, unknown>>): { readonly pid: number } {
+  return fields["peer"] as { readonly pid: number };
+}
+
 describe("[real processes, simulated host] caps", () => {
   let daemon: DaemonProcess;
   before(async () => {
@@ -69,7 +73,7 @@ describe("[real processes, simulated host] caps", () => {
     await served();
     await isClosed();
     const { fields } = await daemon.event("peer.rejected");
-    assert.deepEqual([fields["reason"], fields["pid"]], ["CONNECTION_LIMIT", process.pid]);
+    assert.deepEqual([fields["reason"], peerOf(fields).pid], ["CONNECTION_LIMIT", process.pid]);
   });
 
   it("counts a connection that has said nothing yet", async () => {
@@ -100,7 +104,7 @@ describe("[real processes, simulated host] caps", () => {
     await RawChannel.attached(daemon.socket);
     assert.equal(connections.length, 4);
     const { fields } = await daemon.event("peer.rejected", 10_000, (record) => record.fields["reason"] === "CHANNEL_LIMIT");
-    assert.equal(fields["pid"], process.pid);
+    assert.equal(peerOf(fields).pid, process.pid);
   });
 
   it("keeps exactly limits.connections channels of all users", { skip: asRoot ? false : "needs root for a second user" }, async () => {

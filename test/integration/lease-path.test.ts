@@ -156,7 +156,7 @@ describe("[real processes, simulated host] the way of a lease", () => {
       );
     assert.ok(value('aperture_leases_granted_total{kind="device"}') >= 200);
     assert.ok(value('aperture_lease_ends_total{cause="holder_died"}') >= 2);
-    assert.ok(value('aperture_lease_refusals_total{reason="DEVICE_BUSY"}') >= 200);
+    assert.ok(value('aperture_refusals_total{reason="DEVICE_BUSY"}') >= 200);
     assert.equal(value("aperture_leases"), 0);
     assert.equal(value("aperture_faults_total"), 0);
     assert.equal(value("aperture_device_quarantines_total"), 1);

@@ -2,31 +2,85 @@
 
 import assert from "node:assert/strict";
 import { once } from "node:events";
+import { readFileSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { after, before, describe, it } from "node:test";
-import { REASONS } from "../../src/broker/refusal.js";
-import { LogEvent } from "../../src/telemetry/events.js";
-import { DaemonProcess } from "../harness/daemon.js";
+import { EVENTS, type LogEventName } from "../../src/telemetry/events.js";
+import { DaemonProcess, type LogRecord } from "../harness/daemon.js";
 import { bytesField } from "../harness/http2-bytes.js";
 import { LeaseBench } from "../harness/lease-bench.js";
 import { RawChannel } from "../harness/raw-channel.js";
-import { Rpc } from "../harness/rpc.js";
+import { DeviceService, LeaseService, Rpc } from "../harness/rpc.js";
 import { until } from "../harness/until.js";
 
 const NVME = "0000:02:00.0";
+const KEPT = "0000:41:01.0";
 const DENIED = "0019:01:00.0";
 const HOSTILE = ["\u001b[31mred", "a\nb\r\nc", "\u009b2J", "\u202e", '","level":"debug', "\u2028", "{}", "x".repeat(10_000)];
 
 interface Sample {
   readonly name: string;
   readonly labels: ReadonlyMap<string, string>;
+  readonly value: number;
 }
 
 function parse(line: string): Sample {
-  const match = /^([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? [-+0-9.eEInfNa]+$/.exec(line);
+  const match = /^([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? ([-+0-9.eEInfNa]+)$/.exec(line);
   assert.ok(match?.[1], `not the text format: ${line}`);
   const pairs = [...(match[2] ?? "").matchAll(/([a-z_]+)="((?:[^"\\]|\\.)*)"/g)];
-  return { name: match[1], labels: new Map(pairs.map((pair) => [pair[1] ?? "", pair[2] ?? ""])) };
+  return { name: match[1], labels: new Map(pairs.map((pair) => [pair[1] ?? "", pair[2] ?? ""])), value: Number(match[3]) };
+}
+
+interface Documented {
+  readonly type: string;
+  readonly unit: string;
+  /** null: prom-client's own words. */
+  readonly meaning: string | null;
+  /** null: the page does not list the values. */
+  readonly labels: ReadonlyMap<string, ReadonlySet<string> | null>;
+}
+
+function readLabels(cell: string): Documented["labels"] {
+  const parts = cell.trim() === "" ? [] : cell.trim().split("; ");
+  return new Map(
+    parts.map((part) => {
+      const [, label = "", values = ""] = /^`([a-z_]+)`: (.*)$/.exec(part) ?? assert.fail(`no label: ${part}`);
+      const listed = [...values.matchAll(/`([^`]+)`/g)].map((match) => match[1] ?? "");
+      return [label, listed.length > 0 ? new Set(listed) : null];
+    }),
+  );
+}
+
+/** The page as a reader has it, and the scrape as Prometheus has it. */
+async function pageAndScrape(daemon: DaemonProcess): Promise<{
+  readonly documented: ReadonlyMap<string, Documented>;
+  readonly exposed: ReadonlyMap<string, { readonly type: string; readonly help: string }>;
+  readonly samples: readonly Sample[];
+}> {
+  const documented = new Map<string, Documented>();
+  for (const line of readFileSync(new URL("../../../docs/METRICS.md", import.meta.url), "utf8").split("\n")) {
+    const [, name, type = "", unit = "", ...rest] = /^\| `([a-z0-9_]+)` \|/.test(line)
+      ? line.split(/ ?\| ?/).map((cell) => cell.replace(/^`|`$/g, ""))
+      : [];
+    if (name === undefined) continue;
+    const cells = line.split(" | ");
+    const labels = readLabels((cells.at(-1) ?? "").replace(/ \|$/, ""));
+    documented.set(name, { type, unit, meaning: cells.length === 5 ? (rest[0] ?? null) : null, labels });
+  }
+  const exposed = new Map<string, { readonly type: string; readonly help: string }>();
+  const samples: Sample[] = [];
+  let help: readonly string[] = [];
+  for (const line of (await daemon.metrics()).split("\n")) {
+    if (line === "") continue;
+    const type = /^# TYPE (\S+) (counter|gauge|histogram|summary)$/.exec(line);
+    if (line.startsWith("# HELP ")) help = /^# HELP (\S+) (\S.*)$/.exec(line) ?? assert.fail(line);
+    else if (type) {
+      assert.equal(type[1], help[1], "HELP stands before TYPE");
+      assert.ok(!exposed.has(type[1] ?? ""), `${type[1]} twice`);
+      exposed.set(type[1] ?? "", { type: type[2] ?? "", help: help[2] ?? "" });
+    } else samples.push(parse(line));
+  }
+  return { documented, exposed, samples };
 }
 
 describe("[real processes, simulated host] telemetry", () => {
@@ -42,6 +96,13 @@ describe("[real processes, simulated host] telemetry", () => {
     const { frame } = await bench.held(channel, NVME);
     channel.drop();
     await bench.release(frame.leaseId);
+    // One that stays in quarantine: its descriptors are not closed.
+    const kept = await bench.held(channel, KEPT);
+    await bench.release(kept.frame.leaseId);
+    await bench.becomes(KEPT, "QUARANTINED");
+    const watch = bench.rpc.stream("/aperture.v1.DeviceService/WatchDevices", Buffer.alloc(0), (bytes) => bytes);
+    await once(watch, "data");
+    watch.cancel();
     for (const text of HOSTILE) {
       await bench.acquire(text);
       await bench.acquire(NVME, { requestId: text });
@@ -59,65 +120,137 @@ describe("[real processes, simulated host] telemetry", () => {
     await daemon.stop();
   });
 
-  it("has HELP and TYPE for every metric, each once, and nothing else in its text", async () => {
-    const lines = (await daemon.metrics()).trim().split("\n");
-    const helped = lines.flatMap((line) => /^# HELP (\S+) \S+/.exec(line)?.[1] ?? []);
-    const typed = lines.flatMap((line) => /^# TYPE (\S+) (?:counter|gauge|histogram|summary)$/.exec(line)?.[1] ?? []);
-    assert.deepEqual(helped, typed);
-    assert.equal(new Set(helped).size, helped.length);
-    const known = new Set(helped);
-    for (const { name } of lines.filter((line) => line !== "" && !line.startsWith("#")).map(parse))
-      assert.ok(known.has(name) || known.has(name.replace(/_(?:bucket|sum|count)$/, "")), name);
-    for (const name of helped.filter((each) => each.startsWith("aperture_")))
-      assert.ok(
-        lines.some((line) => line.startsWith(name)),
-        `${name} is empty`,
-      );
-  });
-
-  it("has label values of the daemon's own making only", async () => {
-    const methods = ["ListDevices", "GetDevice", "WatchDevices", "AcquireLease", "ReleaseLease", "GetLease", "ListLeases", "GetHostInfo"];
-    const allowed: Readonly<Record<string, RegExp>> = {
-      backend: /^simulated$/,
-      state: /^(?:free|opening|offered|held|releasing|resetting|quarantined|removed)$/,
-      kind: /^(?:device|region)$/,
-      cause: /^[a-z_]+$/,
-      operation: /^(?:scan|probe|open|prove|reset|close)$/,
-      grpc_service: /^(?:aperture\.v1\.(?:Device|Lease|Host)Service|grpc\.health\.v1\.Health)$/,
-      grpc_method: new RegExp(`^(?:${methods.join("|")}|Check|Watch)$`),
-      grpc_code: /^[A-Z_]+$/,
-    };
-    const reasons = new Set([...Object.keys(REASONS), ...Object.keys(REASONS).map((reason) => reason.toLowerCase())]);
-    const lines = (await daemon.metrics()).split("\n").filter((line) => /^(?:aperture|grpc)_/.test(line));
-    let checked = 0;
-    for (const { name, labels } of lines.map(parse)) {
-      for (const [label, value] of labels) {
-        const expected = allowed[label];
-        if (expected) assert.match(value, expected, `${name}{${label}}`);
-        if (label === "reason") assert.ok(reasons.has(value), `${name}{reason="${value}"}`);
-        if (expected || label === "reason") checked += 1;
-        else assert.ok(["le", "version", "result", "quantile"].includes(label), `${name} has the label ${label}`);
-      }
+  it("exposes exactly the metrics of docs/METRICS.md, with their types, units, labels and label values", async () => {
+    const { documented, exposed, samples } = await pageAndScrape(daemon);
+    assert.deepEqual([...exposed.keys()].sort(), [...documented.keys()].sort());
+    for (const [name, { type, help }] of exposed) {
+      const page = documented.get(name);
+      assert.equal(type, page?.type, name);
+      if (page?.meaning !== null) assert.equal(help, `${page?.meaning} (${page?.unit})`);
     }
-    assert.ok(checked > 20);
-    assert.ok(lines.length < 400, `${lines.length} series`);
+    for (const { name, labels } of samples) {
+      const base = exposed.has(name) ? name : name.replace(/_(?:bucket|sum|count)$/, "");
+      const page = documented.get(base);
+      const own = [...labels.keys()].filter((label) => label !== "le");
+      assert.deepEqual(own.sort(), [...(page?.labels.keys() ?? [])].sort(), name);
+      for (const [label, values] of page?.labels ?? [])
+        if (values !== null) assert.ok(values.has(labels.get(label) ?? ""), `${name}{${label}="${labels.get(label)}"}`);
+    }
+    const used = new Set(samples.map(({ name }) => name.replace(/_(?:bucket|sum|count)$/, "")));
+    for (const name of [...documented.keys()].filter((each) => /^(?:aperture|grpc)_/.test(each))) {
+      assert.ok(used.has(name), `${name} has no series`);
+    }
   });
 
-  it("writes one JSON object a line, of printable ASCII, with constant events and nothing beside its own keys", () => {
-    const names = new Set<string>(Object.values(LogEvent));
+  it("holds no word of a client in any label, and one series for each device and state", async () => {
+    const { samples } = await pageAndScrape(daemon);
+    const devices = new Set(
+      samples.flatMap(({ name, labels }) => (name === "aperture_device_info" ? (labels.get("pci_address") ?? "") : [])),
+    );
+    assert.equal(devices.size, samples.filter(({ name }) => name === "aperture_device_state").length);
+    for (const { name, labels } of samples) {
+      for (const [label, value] of labels) assert.match(value, /^[\x20-\x7e]{0,64}$/, `${name}{${label}}`);
+      const address = labels.get("pci_address");
+      if (address !== undefined) assert.ok(devices.has(address), `${name}{pci_address="${address}"}`);
+      const service = labels.get("grpc_service");
+      if (service !== undefined) assert.match(service, /^(?:aperture\.v1\.(?:Device|Lease|Host)Service|grpc\.health\.v1\.Health)$/);
+    }
+    assert.ok(samples.length < 1_000, `${samples.length} series`);
+  });
+
+  it("counts calls by the names of go-grpc-middleware: started, handled, messages, time, and streams as they are", async () => {
+    const own = await DaemonProcess.start();
+    const rpc = new Rpc(own.socket);
+    await rpc.call(DeviceService, "GetDevice", { address: NVME });
+    await rpc.call(DeviceService, "GetDevice", { address: "0000:00:00.0" });
+    await rpc.call(DeviceService, "GetDevice", { address: "x".repeat(100_000) });
+    const watch = rpc.stream("/aperture.v1.DeviceService/WatchDevices", Buffer.alloc(0), (bytes) => bytes);
+    await once(watch, "data");
+    const get = 'grpc_type="unary",grpc_service="aperture.v1.DeviceService",grpc_method="GetDevice"';
+    const watching = 'grpc_type="server_stream",grpc_service="aperture.v1.DeviceService",grpc_method="WatchDevices"';
+    const text = await own.metrics();
+    const lines = new Set(text.split("\n"));
+    for (const line of [
+      `grpc_server_started_total{${get}} 3`,
+      `grpc_server_handled_total{${get},grpc_code="OK"} 1`,
+      `grpc_server_handled_total{${get},grpc_code="NOT_FOUND"} 1`,
+      // Ended by the library, behind every interceptor.
+      `grpc_server_handled_total{${get},grpc_code="RESOURCE_EXHAUSTED"} 1`,
+      `grpc_server_msg_received_total{${get}} 2`,
+      `grpc_server_msg_sent_total{${get}} 1`,
+      `grpc_server_handling_seconds_count{${get}} 3`,
+      `grpc_server_started_total{${watching}} 1`,
+      `grpc_server_msg_received_total{${watching}} 1`,
+      `grpc_server_msg_sent_total{${watching}} 1`,
+      'aperture_watchers{grpc_method="WatchDevices"} 1',
+      'aperture_refusals_total{reason="DEVICE_NOT_FOUND"} 1',
+    ])
+      assert.ok(lines.has(line), `${line}\n${text}`);
+    watch.cancel();
+    const end = `grpc_server_handled_total{${watching},grpc_code="CANCELLED"} 1`;
+    const after = await until(
+      "the end of the watch",
+      () => own.metrics(),
+      (page) => page.includes(end),
+    );
+    assert.ok(after.includes('aperture_watchers{grpc_method="WatchDevices"} 0'));
+    rpc.close();
+    await own.stop();
+  });
+
+  it("writes one JSON object a line, of printable ASCII, with the events, levels and fields of the table and nothing beside its own keys", async () => {
     assert.ok(daemon.log.all.length > 20);
     for (const line of daemon.log.all) {
       assert.match(line, /^[\x20-\x7e]+$/);
       const record = JSON.parse(line) as Readonly<Record<string, unknown>>;
       assert.deepEqual(Object.keys(record), ["level", "time", "event", "fields", "message"], line);
-      assert.ok(names.has(String(record["event"])), line);
-      assert.match(String(record["level"]), /^(?:debug|info|warn)$/);
+      const event = EVENTS[record["event"] as LogEventName];
+      assert.ok(event, line);
+      assert.equal(record["level"], event.level, line);
+      assert.deepEqual(Object.keys(record["fields"] as object).sort(), [...event.fields].sort(), line);
       assert.match(String(record["time"]), /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/);
       assert.equal(line.match(/"level":/g)?.length, 1, line);
       assert.ok(line.length < 1_000, `${line.length} characters`);
     }
-    const refused = daemon.records().filter((record) => record.event === "lease.refused");
-    assert.equal(refused.length, 51, "a request that is none is not logged as a refused lease");
+    const count = (name: string): number => daemon.records().filter((record) => record.event === name).length;
+    // A request that is none is not logged as a refused lease. What is over the limit of lines is counted.
+    const { samples } = await pageAndScrape(daemon);
+    const suppressed = samples.find(({ name }) => name === "aperture_log_lines_suppressed_total")?.value ?? Number.NaN;
+    assert.equal(count("lease.refused") + count("peer.rejected") + suppressed, 51 + 1);
+    assert.ok(suppressed > 0);
+  });
+
+  it("carries a traceparent into the log of the call and of what it causes, and ignores one that is not valid", async () => {
+    const [first, second] = ["4bf92f3577b34da6a3ce929d0e0e4736", "0af7651916cd43dd8448eb211c80319c"];
+    const { channel } = await RawChannel.attached(daemon.socket);
+    const acquire = (traceparent: string): ReturnType<Rpc["call"]> =>
+      bench.rpc.call(LeaseService, "AcquireLease", { kind: "LEASE_KIND_DEVICE", devices: [{ address: NVME }] }, 20_000, { traceparent });
+    const answer = await acquire(`00-${first}-00f067aa0ba902b7-01`);
+    assert.equal(answer.code, "OK", answer.text);
+    const leaseId = (answer.answer as { readonly lease: { readonly id: string } }).lease.id;
+    const { frame, descriptors } = await channel.offer();
+    channel.acknowledge(frame.leaseId, descriptors.length);
+    await bench.becomes(NVME, "HELD");
+    assert.equal((await acquire("00-nonsense\u009b")).reason, "DEVICE_BUSY");
+    channel.drop();
+    await bench.rpc.call(LeaseService, "ReleaseLease", { leaseId }, 20_000, { traceparent: `00-${second}-b7ad6b7169203331-00` });
+    channel.close();
+    const traced = daemon.log.all
+      .map((line) => JSON.parse(line) as LogRecord & { readonly trace_id?: string; readonly span_id?: string })
+      .filter(({ fields }) => fields["lease"] === leaseId);
+    const seen = traced.map(({ event, fields, trace_id, span_id }) => `${event} ${String(fields["to"] ?? "")} ${trace_id} ${span_id}`);
+    assert.deepEqual(seen, [
+      `lease.state OPENING ${first} 00f067aa0ba902b7`,
+      `lease.state OFFERED ${first} 00f067aa0ba902b7`,
+      `lease.granted  ${first} 00f067aa0ba902b7`,
+      `lease.state HELD ${first} 00f067aa0ba902b7`,
+      `lease.state RELEASING ${second} b7ad6b7169203331`,
+      `lease.state RESETTING ${second} b7ad6b7169203331`,
+      `lease.state FREE ${second} b7ad6b7169203331`,
+      `lease.ended  ${second} b7ad6b7169203331`,
+    ]);
+    const untraced = daemon.log.all.filter((line) => line.includes('"trace_id"')).length;
+    assert.equal(untraced, seen.length, "nothing else carries a trace");
   });
 
   async function status(path: string, method = "GET"): Promise<number> {

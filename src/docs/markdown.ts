@@ -1,0 +1,14 @@
+// Tables of Markdown, for the pages.
+
+/** A row of a Markdown table. */
+export function row(...cells: readonly string[]): string {
+  return `| ${cells.map((cell) => cell.replaceAll("|", "\\|").replace(/\s*\n\s*/g, " ")).join(" | ")} |`;
+}
+
+export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  return [row(...head), row(...head.map(() => "---")), ...rows.map((cells) => row(...cells))].join("\n");
+}
+
+export function code(text: string): string {
+  return `\`${text}\``;
+}

@@ -1,0 +1,130 @@
+// The series of each device. A host with thousands of virtual functions changes few of them between two scrapes, so the lines of a device are kept and made anew at the
+// next scrape after it has changed; while nothing has, the whole text is kept.
+
+import type { DeviceView, Inventory } from "../broker/inventory.js";
+import { METRICS, type MetricName } from "./metric-table.js";
+
+type Name = "aperture_device_info" | "aperture_device_state" | "aperture_device_quarantine_start_timestamp_seconds";
+
+const NAMES: readonly (Name & MetricName)[] = [
+  "aperture_device_info",
+  "aperture_device_state",
+  "aperture_device_quarantine_start_timestamp_seconds",
+];
+
+interface Kept {
+  readonly view: DeviceView;
+  /** null: no series. */
+  readonly lines: Readonly<Record<Name, string | null>>;
+}
+
+export class DeviceSeries {
+  readonly #now: () => number;
+  readonly #kept = new Map<string, Kept>();
+  /** Changed since the last scrape. */
+  readonly #changed = new Map<string, DeviceView>();
+  /** Milliseconds since the epoch at which a device was quarantined. */
+  readonly #quarantined = new Map<string, number>();
+  #text: string | null = null;
+
+  /** now: milliseconds since the epoch. */
+  constructor(inventory: Inventory, now: () => number) {
+    this.#now = now;
+    for (const view of inventory.list()) this.#take(view);
+    inventory.subscribe(({ kind, view }) => {
+      if (kind === "REMOVED") this.#drop(view.facts.address);
+      else this.#take(view);
+    });
+  }
+
+  /** How many devices there are in each state (names of LeaseState), and how many could be leased. */
+  counts(): { readonly byState: ReadonlyMap<string, number>; readonly leasable: number } {
+    this.#update();
+    const byState = new Map<string, number>();
+    let leasable = 0;
+    for (const { view } of this.#kept.values()) {
+      byState.set(view.state, (byState.get(view.state) ?? 0) + 1);
+      if (view.state === "FREE" && view.ineligibleReasons.length === 0) leasable += 1;
+    }
+    return { byState, leasable };
+  }
+
+  /** In the text format of Prometheus. */
+  text(): string {
+    this.#update();
+    this.#text ??= NAMES.map((name) => {
+      const row = METRICS[name];
+      const lines = [`# HELP ${name} ${row.help} (${row.unit})`, `# TYPE ${name} ${row.type}`];
+      for (const { lines: own } of this.#kept.values()) if (own[name] !== null) lines.push(own[name]);
+      return `${lines.join("\n")}\n`;
+    }).join("\n");
+    return this.#text;
+  }
+
+  #take(view: DeviceView): void {
+    const { address } = view.facts;
+    this.#changed.set(address, view);
+    this.#text = null;
+    // Being tried again is no end of a quarantine.
+    if (view.state === "QUARANTINED") {
+      if (!this.#quarantined.has(address)) this.#quarantined.set(address, this.#now());
+    } else if (view.state !== "RELEASING" && view.state !== "RESETTING") this.#quarantined.delete(address);
+  }
+
+  #drop(address: string): void {
+    this.#kept.delete(address);
+    this.#changed.delete(address);
+    this.#quarantined.delete(address);
+    this.#text = null;
+  }
+
+  #update(): void {
+    for (const [address, view] of this.#changed) {
+      const earlier = this.#kept.get(address);
+      const since = this.#quarantined.get(address);
+      const info = earlier?.view.facts === view.facts ? earlier.lines.aperture_device_info : infoLine(view);
+      this.#kept.set(address, {
+        view,
+        lines: {
+          aperture_device_info: info,
+          aperture_device_state: line("aperture_device_state", { pci_address: address, state: view.state.toLowerCase() }, "1"),
+          aperture_device_quarantine_start_timestamp_seconds:
+            since === undefined
+              ? null
+              : line("aperture_device_quarantine_start_timestamp_seconds", { pci_address: address }, (since / 1000).toFixed(3)),
+        },
+      });
+    }
+    this.#changed.clear();
+  }
+}
+
+function infoLine({ facts }: DeviceView): string {
+  return line(
+    "aperture_device_info",
+    {
+      pci_address: facts.address,
+      vendor_id: hex(facts.vendorId, 4),
+      device_id: hex(facts.deviceId, 4),
+      class: hex(facts.classCode, 6),
+      driver: facts.driver,
+      iommu_group: String(facts.iommuGroup?.id ?? ""),
+      numa_node: String(facts.numaNode ?? ""),
+    },
+    "1",
+  );
+}
+
+function line<N extends Name>(name: N, labels: Readonly<Record<keyof (typeof METRICS)[N]["labels"], string>>, value: string): string {
+  const pairs = Object.entries<string>(labels).map(([label, text]) => `${label}="${escaped(text)}"`);
+  return `${name}{${pairs.join(",")}} ${value}`;
+}
+
+/** As the text format asks. The only text here that is not the daemon's own is the name of a driver. */
+function escaped(text: string): string {
+  return text.replace(/[\\"\n]/g, (character) => (character === "\n" ? "\\n" : `\\${character}`));
+}
+
+function hex(value: number, digits: number): string {
+  return value.toString(16).padStart(digits, "0");
+}
