@@ -205,7 +205,9 @@ describe("[real processes, simulated host] violations of the channel's protocol"
     const reasons = new Set(records.map((record) => record.fields["reason"]));
     assert.deepEqual([...reasons].sort(), ["FOREIGN_SENDER", "PROTOCOL_VIOLATION"]);
     for (const record of records) assert.deepEqual(Object.keys(record.fields).sort(), ["peer", "reason"]);
-    const line = (await daemon.metrics()).split("\n").find((each) => each.includes('reason="FOREIGN_SENDER"'));
+    const line = (await daemon.metrics())
+      .split("\n")
+      .find((each) => each.startsWith('aperture_peer_rejections_total{reason="FOREIGN_SENDER"'));
     assert.equal(line, 'aperture_peer_rejections_total{reason="FOREIGN_SENDER"} 2');
   });
 });

@@ -150,7 +150,7 @@ describe("[real processes, simulated host] the way of a lease", () => {
       Number(
         text
           .split("\n")
-          .find((each) => each.startsWith(line))
+          .find((each) => each.startsWith(`${line} `))
           ?.split(" ")
           .at(-1),
       );
