@@ -4,7 +4,7 @@ import type { Book } from "./book.js";
 import type { Address, Region } from "./device.js";
 import type { Inventory } from "./inventory.js";
 import type { AcquireRequest, Lease } from "./lease.js";
-import { decide, type PolicyRule } from "./policy.js";
+import { type Caller, decide, type PolicyRule } from "./policy.js";
 import type { KnownDevice, Peer } from "./ports.js";
 import { granted, type Outcome, refuse } from "./refusal.js";
 import type { TenantMemory } from "./tenant.js";
@@ -32,7 +32,7 @@ export function admit(context: AdmissionContext, peer: Peer, request: AcquireReq
   for (const { address, regions: indexes } of request.devices) {
     const view = context.inventory.get(address);
     if (view === null) return refuse("DEVICE_NOT_FOUND", `there is no device ${address} on this host`, { address });
-    const rule = decide(context.rules, peer, view.facts, request.kind);
+    const rule = decide(context.rules, callerOf(peer), view.facts, { kind: request.kind, mode: "HAND_OFF", delegate: false });
     if (rule.refusal) return rule;
     allowDeviceScope &&= rule.value.allowDeviceScope;
     quota = Math.min(quota, rule.value.maxLeases ?? quota);
@@ -88,4 +88,8 @@ function atomicSets(context: AdmissionContext, devices: Admission["devices"]): O
     sets.push({ members, leased: [known] });
   }
   return granted(sets);
+}
+
+function callerOf({ uid, gid }: Peer): Caller {
+  return { uid, gid, groups: [], executable: null, cgroup: null };
 }

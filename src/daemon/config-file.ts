@@ -1,7 +1,9 @@
 // The configuration file: TOML, every key checked against the table, every mistake told with file, line and the key that was probably meant.
 
 import { parse, TomlError } from "smol-toml";
-import { type DeviceSelector, type LeaseKind, type PolicyRule, parseDeviceSelector } from "../broker/policy.js";
+import { type DeviceSelector, parseDeviceSelector, SELECTOR_FORMS } from "../broker/device-selector.js";
+import { globProblem } from "../broker/glob.js";
+import type { LeaseKind, LeaseMode, PolicyRule } from "../broker/policy.js";
 import { nearest } from "../nearest.js";
 import { checkSetting, SETTING_NAMES, type SettingName, type Settings } from "./settings.js";
 
@@ -15,7 +17,13 @@ export type FileOutcome =
   | { readonly config: FileConfig; readonly problems: null }
   | { readonly config: null; readonly problems: readonly string[] };
 
-const POLICY_KEYS = ["name", "uid", "gid", "device", "kind", "allow_device_scope", "allow_unreset", "max_leases"];
+const POLICY_KEYS = [
+  ...["name", "uid", "gid", "executable", "cgroup", "device", "kind", "mode", "delegate"],
+  ...["allow_device_scope", "allow_unreset", "max_leases", "max_duration"],
+];
+
+/** A year: the longest that a request may ask for. */
+const LONGEST_DURATION_S = 31_536_000;
 
 export function readConfig(file: string, source: string): FileOutcome {
   let document: Record<string, unknown>;
@@ -89,27 +97,46 @@ class Reader {
       if (typeof value !== "boolean") wrong(key, "expected true or false");
       return value === true;
     };
-    const maxLeases = rule["max_leases"] ?? null;
-    if (maxLeases !== null && !(typeof maxLeases === "number" && Number.isSafeInteger(maxLeases) && maxLeases >= 0))
-      wrong("max_leases", "expected a whole number");
+    const count = (key: string, least: number, most: number, unit: string): number | null => {
+      const value = rule[key] ?? null;
+      if (value === null || (typeof value === "number" && Number.isSafeInteger(value) && value >= least && value <= most)) return value;
+      wrong(key, `expected a whole number of ${unit}, ${least} to ${most}`);
+      return null;
+    };
+    const duration = count("max_duration", 1, LONGEST_DURATION_S, "seconds");
+    const globs = (key: string): readonly string[] | null => {
+      const value = rule[key];
+      if (value === undefined || value === "*") return null;
+      const list: readonly unknown[] = Array.isArray(value) ? value : [value];
+      return list.flatMap((item) => {
+        const problem = typeof item === "string" ? globProblem(item) : "is no string";
+        if (problem) wrong(key, `${JSON.stringify(item)} ${problem}`);
+        return typeof item === "string" ? [item] : [];
+      });
+    };
     return {
       name: String(name),
       uids: ids("uid"),
       gids: ids("gid"),
+      executables: globs("executable"),
+      cgroups: globs("cgroup"),
       devices: this.#selectors(rule["device"], wrong),
       kinds: this.#kinds(rule["kind"], wrong),
+      modes: this.#modes(rule["mode"], wrong),
+      delegate: flag("delegate"),
       allowDeviceScope: flag("allow_device_scope"),
       allowUnreset: flag("allow_unreset"),
-      maxLeases: typeof maxLeases === "number" ? maxLeases : null,
+      maxLeases: count("max_leases", 0, 65_536, "leases"),
+      maxDurationMs: duration === null ? null : duration * 1000,
     };
   }
 
   #selectors(value: unknown, wrong: (key: string, what: string) => void): readonly DeviceSelector[] {
     const list: readonly unknown[] = Array.isArray(value) ? value : value === undefined ? [] : [value];
-    if (list.length === 0) wrong("device", 'a rule names its devices: an address, vendor:device such as "10de:2342", or "*"');
+    if (list.length === 0) wrong("device", `a rule names its devices: ${SELECTOR_FORMS}`);
     return list.flatMap((item) => {
       const selector = typeof item === "string" ? parseDeviceSelector(item) : null;
-      if (!selector) wrong("device", `${JSON.stringify(item)} is no address, no vendor:device and not "*"`);
+      if (!selector) wrong("device", `${JSON.stringify(item)} names no device; write ${SELECTOR_FORMS}`);
       return selector ? [selector] : [];
     });
   }
@@ -120,6 +147,17 @@ class Reader {
       if (item === "device") return ["DEVICE"];
       if (item === "region") return ["REGION"];
       wrong("kind", `${JSON.stringify(item)} is neither "device" nor "region"; an empty list denies`);
+      return [];
+    });
+  }
+
+  #modes(value: unknown, wrong: (key: string, what: string) => void): readonly LeaseMode[] {
+    const list: readonly unknown[] = Array.isArray(value) ? value : value === undefined ? ["hand_off"] : [value];
+    if (list.length === 0) wrong("mode", 'name at least one of "hand_off" and "retain"; to deny, leave kind empty');
+    return list.flatMap((item): LeaseMode[] => {
+      if (item === "hand_off") return ["HAND_OFF"];
+      if (item === "retain") return ["RETAIN"];
+      wrong("mode", `${JSON.stringify(item)} is neither "hand_off" nor "retain"`);
       return [];
     });
   }

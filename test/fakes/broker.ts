@@ -12,8 +12,9 @@ import { FakeHost } from "./host.js";
 import { RecordingObserver } from "./observer.js";
 
 export const ANYBODY: PolicyRule = {
-  ...{ name: "anybody", uids: null, gids: null, devices: [{ by: "any" }], kinds: ["DEVICE", "REGION"] },
-  ...{ allowDeviceScope: false, allowUnreset: false, maxLeases: null },
+  ...{ name: "anybody", uids: null, gids: null, executables: null, cgroups: null, devices: [{ by: "any" }] },
+  ...{ kinds: ["DEVICE", "REGION"], modes: ["HAND_OFF", "RETAIN"], delegate: true },
+  ...{ allowDeviceScope: false, allowUnreset: false, maxLeases: null, maxDurationMs: null },
 };
 
 export interface FakeBroker {

@@ -32,7 +32,8 @@ max_leases = 2
     const { config } = readConfig("a.toml", source);
     assert.deepEqual(config?.settings, { host: "simulated", "limits.connections": 7 });
     assert.deepEqual(config?.policy?.[0], {
-      ...{ name: "vmm", uids: [1000, 1001], gids: null, kinds: ["REGION"], allowDeviceScope: true, allowUnreset: false, maxLeases: 2 },
+      ...{ name: "vmm", uids: [1000, 1001], gids: null, executables: null, cgroups: null, kinds: ["REGION"], modes: ["HAND_OFF"] },
+      ...{ delegate: false, allowDeviceScope: true, allowUnreset: false, maxLeases: 2, maxDurationMs: null },
       devices: [
         { by: "id", vendorId: 0x10de, deviceId: 0x2342 },
         { by: "address", address: "0000:01:00.0" },
@@ -56,7 +57,10 @@ max_leases = 2
     assert.deepEqual(problems("[limits]\nack_ms = 5\n"), ["a.toml:2: limits.ack_ms: 5 is outside 100 to 600000 milliseconds"]);
     assert.deepEqual(problems("[limits]\nack_ms = 1.5\n"), ["a.toml:2: limits.ack_ms: expected a whole number of milliseconds"]);
     assert.match(problems("[[policy]]\nname = 'x'\n")[0] ?? "", /^a\.toml:1: policy\.device: a rule names its devices/);
-    assert.match(problems("[[policy]]\ndevice = ['10de']\n")[0] ?? "", /^a\.toml:2: policy\.device: "10de" is no address/);
+    assert.match(
+      problems("[[policy]]\ndevice = ['10de']\n")[0] ?? "",
+      /^a\.toml:2: policy\.device: "10de" names no device; write an address/,
+    );
     assert.match(problems("[[policy]]\ndevice = '*'\nuid = ['root']\n")[0] ?? "", /^a\.toml:3: policy\.uid: expected a list of numbers/);
     assert.match(problems("policy = 3\n")[0] ?? "", /^a\.toml:1: policy: write each rule/);
   });
