@@ -77,6 +77,11 @@ export interface DeviceFacts {
   readonly physicalFunction: Address | null;
   /** True when the bound driver is a VFIO driver, so that the device can be opened. */
   readonly vfioBound: boolean;
+  /**
+   * True while its VFIO driver is letting it go (unbind, hot-unplug) and waits until the last descriptor and mapping of it is closed. vfioBound is false then, and
+   * driver still names the driver. The device, or its driver, is gone as soon as the wait is over.
+   */
+  readonly leaving: boolean;
   /** Changes whenever the device is bound anew: what was probed before no longer holds. */
   readonly bindKey: string;
   readonly revisionId: number | null;

@@ -51,6 +51,10 @@ export function ineligibleReasons(known: Knowledge): readonly IneligibleReason[]
 }
 
 function driverReason(facts: DeviceFacts): IneligibleReason {
+  if (facts.leaving) {
+    const message = `${facts.address} is being unbound from ${facts.driver}, which waits for a descriptor or mapping that somebody still has`;
+    return { reason: "DEVICE_LEAVING", message };
+  }
   if (facts.driver !== "")
     return { reason: "NO_VFIO_DRIVER", message: `${facts.address} is bound to ${facts.driver}, which is no VFIO driver` };
   if (facts.driverOverride !== "") {

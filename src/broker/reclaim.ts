@@ -2,6 +2,7 @@
 // its own copies it asks the kernel by taking the devices itself. Only then are they reset, and only a checked reset, or the tenant rule, makes them free.
 
 import type { Book } from "./book.js";
+import type { DeviceFacts } from "./device.js";
 import type { Inventory } from "./inventory.js";
 import type { Claim } from "./lease.js";
 import type { Clock, Host, HostOperation, KnownDevice, Observer, Proof } from "./ports.js";
@@ -21,6 +22,8 @@ export class Reclaimer {
   readonly #clock: Clock;
   readonly #observer: Observer;
   readonly #limits: RetryLimits;
+  /** What was known of a claim's devices when the kernel was last asked. */
+  readonly #asked = new WeakMap<Claim, readonly DeviceFacts[]>();
 
   constructor(deps: {
     host: Host;
@@ -38,6 +41,14 @@ export class Reclaimer {
     this.#clock = deps.clock;
     this.#observer = deps.observer;
     this.#limits = deps.limits;
+    // A driver that waited for the last holder of a quarantined device has let go, or the device was bound anew: no need to wait for the clock.
+    deps.inventory.subscribe(({ view }) => {
+      const { facts } = view;
+      const claim = this.#book.claimOf(facts.address);
+      if (claim?.state !== "QUARANTINED" || !claim.leased.some((device) => device.facts.address === facts.address)) return;
+      // Our own change of its state comes here too: then the facts are those that were asked about.
+      if (this.#asked.get(claim)?.includes(facts) === false) this.#retry(claim);
+    });
   }
 
   /** Takes a claim from RELEASING to FREE, QUARANTINED or REMOVED. Never throws. */
@@ -57,15 +68,22 @@ export class Reclaimer {
   }
 
   async #prove(claim: Claim): Promise<void> {
-    const devices = this.#current(claim);
-    if (devices.length === 0) {
+    // Also of a device that leaves: taken out and found again by a rescan of the bus, it has lost nothing of its memory.
+    for (const { facts, probe } of claim.leased) if (!probe.resetSupported) this.#tenants.soiled(facts.address, claim.uid);
+    const present = this.#current(claim);
+    this.#asked.set(
+      claim,
+      present.map((device) => device.facts),
+    );
+    if (present.length === 0) {
       this.#book.step(claim, "REMOVED");
       return;
     }
-    // The driver was unbound meanwhile: unbinding waits for the last reference, so nobody can hold a descriptor of it any more.
-    if (devices.some((device) => !device.facts.vfioBound)) {
+    // Unbound meanwhile: a driver has let go of a device only when its last descriptor and mapping are closed. While it is leaving, it has not.
+    const devices = present.filter(({ facts }) => facts.vfioBound || facts.leaving);
+    if (devices.length === 0) {
       this.#book.step(claim, "PROVEN");
-      this.#freed(claim, "UNSUPPORTED");
+      this.#freed(claim, []);
       return;
     }
     const outcome = await this.#timed(
@@ -75,7 +93,7 @@ export class Reclaimer {
     );
     switch (outcome.result) {
       case "PROVEN":
-        return this.#reset(claim, outcome.proof);
+        return this.#reset(claim, devices, outcome.proof);
       case "STILL_HELD":
         return this.#quarantine(claim, "NOT_PROVEN", outcome.detail);
       case "FAILED":
@@ -85,7 +103,7 @@ export class Reclaimer {
     }
   }
 
-  async #reset(claim: Claim, proof: Proof): Promise<void> {
+  async #reset(claim: Claim, devices: readonly KnownDevice[], proof: Proof): Promise<void> {
     this.#book.step(claim, "PROVEN");
     try {
       const outcome = await this.#timed(
@@ -99,16 +117,17 @@ export class Reclaimer {
       }
       // Closed before the set is free: until then the next lease would find it taken by us.
       await proof.close();
-      this.#freed(claim, outcome.result);
+      this.#freed(claim, outcome.result === "DONE" ? devices : []);
     } catch (error) {
       await proof.close();
       throw error;
     }
   }
 
-  #freed(claim: Claim, reset: "DONE" | "UNSUPPORTED"): void {
+  #freed(claim: Claim, reset: readonly KnownDevice[]): void {
+    const clean = new Set(reset.map((device) => device.facts.address));
     for (const { facts } of claim.leased) {
-      if (reset === "DONE") this.#tenants.cleaned(facts.address);
+      if (clean.has(facts.address)) this.#tenants.cleaned(facts.address);
       else this.#tenants.soiled(facts.address, claim.uid);
     }
     const wasQuarantined = claim.retryDelay > 0;

@@ -35,6 +35,10 @@ export const REASONS = {
     status: "FAILED_PRECONDITION",
     next: "read the kernel log for why the driver's probe failed, then write the address to /sys/bus/pci/drivers_probe again",
   },
+  DEVICE_LEAVING: {
+    status: "FAILED_PRECONDITION",
+    next: "choose another device: this one is being unbound or unplugged, which ends when its last holder lets go",
+  },
   NO_IOMMU_GROUP: { status: "FAILED_PRECONDITION", next: "switch the IOMMU on (firmware set-up and kernel command line)" },
   GROUP_NOT_VIABLE: {
     status: "FAILED_PRECONDITION",

@@ -132,7 +132,8 @@ export class IommufdHost implements Host {
     const opened = await openCdev(this.#machine, holding, facts, false);
     if (opened.refusal !== null) {
       const { reason, message } = opened.refusal;
-      // Unbound counts as gone: a driver does not let go of a device before its last descriptor and mapping are closed.
+      if (reason === "DEVICE_LEAVING") return { result: "STILL_HELD", detail: message };
+      // Unbound counts as gone: a driver has let go of a device only when its last descriptor and mapping are closed.
       return reason === "DEVICE_REMOVED" || reason === "NO_VFIO_DRIVER" ? { result: "GONE" } : { result: "FAILED", detail: message };
     }
     const queue = holding.queue(facts.address);

@@ -93,9 +93,10 @@ export class LegacyHost implements Host {
   async prove(devices: readonly KnownDevice[]): Promise<ProofOutcome> {
     const present: KnownDevice[] = [];
     for (const known of devices) {
-      const { state } = await this.#machine.standing(known.facts);
-      // Unbound counts as gone: a driver does not let go of a device before its last descriptor and mapping are closed.
-      if (state === "SAME" || state === "REBOUND") present.push(known);
+      const standing = await this.#machine.standing(known.facts);
+      if (standing.state === "LEAVING") return { result: "STILL_HELD", detail: standing.refusal.message };
+      // Unbound counts as gone: a driver has let go of a device only when its last descriptor and mapping are closed.
+      if (standing.state === "SAME" || standing.state === "REBOUND") present.push(known);
     }
     if (present.length === 0) return { result: "GONE" };
     const facts = present.map((known) => known.facts);
@@ -114,7 +115,7 @@ export class LegacyHost implements Host {
       return { result: "PROVEN", proof: { reset: () => resetAll(value), close } };
     }
     const { reason, message } = taken.refusal;
-    if (reason === "DEVICE_IN_USE") return { result: "STILL_HELD", detail: message };
+    if (reason === "DEVICE_IN_USE" || reason === "DEVICE_LEAVING") return { result: "STILL_HELD", detail: message };
     return reason === "DEVICE_REMOVED" || reason === "NO_VFIO_DRIVER" ? { result: "GONE" } : { result: "FAILED", detail: message };
   }
 

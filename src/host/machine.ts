@@ -8,7 +8,8 @@ import { type Native, native } from "../native.js";
 import { DeviceQueues } from "./device-queues.js";
 import { DriverOverrides } from "./driver-override.js";
 import { Holding } from "./holding.js";
-import { bindKeyOf, isVfioName, SysfsScanner } from "./sysfs.js";
+import { isVfioName, LeavingDrivers } from "./leaving.js";
+import { bindKeyOf, SysfsScanner } from "./sysfs.js";
 import { devicesFolder, readDriver, readNames, readVfioDevices } from "./sysfs-device.js";
 
 /** The part of the native helper that the host layer uses; tests put a made-up kernel here. */
@@ -24,7 +25,9 @@ export interface HostOptions {
 }
 
 /** Where a device stands now, compared with the facts that the broker has. */
-export type Standing = { readonly state: "SAME" } | { readonly state: "GONE" | "UNBOUND" | "REBOUND"; readonly refusal: Refusal };
+export type Standing =
+  | { readonly state: "SAME" }
+  | { readonly state: "GONE" | "LEAVING" | "UNBOUND" | "REBOUND"; readonly refusal: Refusal };
 
 export function groupKey(id: number): string {
   return `group ${id}`;
@@ -37,6 +40,7 @@ export class Machine {
   readonly observer: Pick<Observer, "fault">;
   readonly queues: DeviceQueues;
   readonly scanner: SysfsScanner;
+  readonly #leaving: LeavingDrivers;
 
   constructor(options: HostOptions) {
     const kernel = options.kernel ?? native;
@@ -45,7 +49,8 @@ export class Machine {
     this.observer = options.observer;
     this.kernel = kernel;
     this.queues = new DeviceQueues((name) => new kernel.BlockingQueue(name));
-    this.scanner = new SysfsScanner(options.sysRoot, new DriverOverrides(kernel, options.sysRoot), options.observer);
+    this.#leaving = new LeavingDrivers(kernel, options.sysRoot);
+    this.scanner = new SysfsScanner(options.sysRoot, new DriverOverrides(kernel, options.sysRoot), this.#leaving, options.observer);
   }
 
   async scan(): Promise<readonly DeviceFacts[]> {
@@ -88,6 +93,8 @@ export class Machine {
           refusal: { reason: "DEVICE_REMOVED", message: `${address}: it has left the machine`, metadata: { address } },
         };
       }
+      const leaving = driver === null ? await this.#leaving.read(address) : "";
+      if (leaving !== "") return { state: "LEAVING", refusal: leavingRefusal(address, leaving) };
       return { state: "UNBOUND", refusal: noVfioDriver(address, driver?.name ?? "") };
     }
     if (bindKeyOf(address, { driver, vfioDevices }) !== facts.bindKey) {
@@ -106,10 +113,16 @@ export class Machine {
 
 /** What its facts alone say against opening a device; null when nothing does. */
 export function factsRefusal(facts: DeviceFacts): Refusal | null {
+  if (facts.leaving) return leavingRefusal(facts.address, facts.driver);
   return facts.vfioBound ? groupRefusal(facts) : noVfioDriver(facts.address, facts.driver);
 }
 
-function noVfioDriver(address: Address, driver: string): Refusal {
+export function leavingRefusal(address: Address, driver: string): Refusal {
+  const message = `${address}: it is being unbound from ${driver}, which waits for a descriptor or mapping that somebody still has`;
+  return { reason: "DEVICE_LEAVING", message, metadata: { address } };
+}
+
+export function noVfioDriver(address: Address, driver: string): Refusal {
   const why =
     driver === ""
       ? "no driver is bound to it"

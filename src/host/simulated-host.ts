@@ -14,7 +14,7 @@ import { DeviceQueues } from "./device-queues.js";
 import { failedCall, text } from "./failed-call.js";
 import { Holding } from "./holding.js";
 import { describe, HostLease } from "./host-lease.js";
-import { factsRefusal } from "./machine.js";
+import { factsRefusal, leavingRefusal, noVfioDriver } from "./machine.js";
 import { assembleRegions, BAR_REGISTERS } from "./region.js";
 import { requestedRegions } from "./region-lease.js";
 import { configSpace, SIMULATED_DEVICES, type SimulatedDevice } from "./simulated-devices.js";
@@ -39,8 +39,19 @@ interface Simulated {
   readonly device: SimulatedDevice;
   readonly files: SimulatedFiles;
   present: boolean;
+  /** Whether the VFIO driver of the table has it. LEAVING: it waits for a client that still holds a descriptor or mapping; the value says what follows. */
+  driver: "BOUND" | "UNBOUND" | "LEAVING_DRIVER" | "LEAVING_MACHINE";
   /** Grows with every bind, as the inode of the driver link does. */
   binding: number;
+}
+
+function isLeaving({ driver }: Simulated): boolean {
+  return driver === "LEAVING_DRIVER" || driver === "LEAVING_MACHINE";
+}
+
+/** A device that has another driver in the table keeps it; a VFIO driver is named until it has let go. */
+function driverOf({ device, driver }: Simulated): string {
+  return device.vfioBound && driver === "UNBOUND" ? "" : device.driver;
 }
 
 export class SimulatedHost implements Host {
@@ -64,7 +75,7 @@ export class SimulatedHost implements Host {
     for (const device of options.devices ?? SIMULATED_DEVICES) {
       const { queue } = this.#queues.use(device.address);
       const files = new SimulatedFiles(device, queue, native, (operation, address) => this.#interfere(operation, address));
-      this.#devices.set(device.address, { device, files, present: true, binding: 1 });
+      this.#devices.set(device.address, { device, files, present: true, driver: device.vfioBound ? "BOUND" : "UNBOUND", binding: 1 });
     }
   }
 
@@ -86,6 +97,7 @@ export class SimulatedHost implements Host {
   }
 
   async scan(): Promise<readonly DeviceFacts[]> {
+    for (const simulated of this.#devices.values()) await this.#letGo(simulated);
     const all = [...this.#devices.values()].filter((simulated) => simulated.present);
     return all.map((simulated) => this.#facts(simulated, all)).sort((a, b) => (a.address < b.address ? -1 : 1));
   }
@@ -140,6 +152,9 @@ export class SimulatedHost implements Host {
     for (const { facts } of devices) {
       const simulated = this.#devices.get(facts.address);
       if (simulated?.present !== true) continue;
+      await this.#letGo(simulated);
+      if (isLeaving(simulated)) return { result: "STILL_HELD", detail: leavingRefusal(facts.address, simulated.device.driver).message };
+      if (!simulated.present || simulated.driver === "UNBOUND") continue;
       const shared = await simulated.files.shared();
       if (shared.error !== null) return { result: "FAILED", detail: text(shared.error) };
       if (shared.value) return { result: "STILL_HELD", detail: `${facts.address}: a descriptor or mapping of one of its regions is left` };
@@ -154,16 +169,50 @@ export class SimulatedHost implements Host {
     this.#queues.keepOnly(new Set());
   }
 
-  /** Takes a device out of the machine, as a hot-unplug does: descriptors that clients have stay good, everything else says that it is gone. */
+  /** Takes a device out of the machine at once, whoever holds it: descriptors that clients have stay good, everything else says that it is gone. */
   unplug(address: Address): void {
     this.#simulated(address).present = false;
   }
 
   /** Puts it back, bound anew. */
   plug(address: Address): void {
-    const simulated = this.#simulated(address);
+    this.#bind(this.#simulated(address));
+  }
+
+  /** Asks the device out of the machine as the kernel does: it leaves when its last holder has let go. */
+  async eject(address: Address): Promise<void> {
+    await this.#leave(address, "LEAVING_MACHINE");
+  }
+
+  /** Takes its VFIO driver from a device, which waits for the last holder. */
+  async unbind(address: Address): Promise<void> {
+    await this.#leave(address, "LEAVING_DRIVER");
+  }
+
+  /** Gives the device to its VFIO driver again. */
+  bind(address: Address): void {
+    this.#bind(this.#simulated(address));
+  }
+
+  #bind(simulated: Simulated): void {
     simulated.present = true;
+    simulated.driver = simulated.device.vfioBound ? "BOUND" : "UNBOUND";
     simulated.binding += 1;
+  }
+
+  async #leave(address: Address, how: "LEAVING_DRIVER" | "LEAVING_MACHINE"): Promise<void> {
+    const simulated = this.#simulated(address);
+    simulated.driver = how;
+    await this.#letGo(simulated);
+  }
+
+  /** What the kernel does by itself when the last holder of a device that is leaving has gone. */
+  async #letGo(simulated: Simulated): Promise<void> {
+    if (!isLeaving(simulated)) return;
+    const shared = await simulated.files.shared();
+    if (shared.error !== null || shared.value || !isLeaving(simulated)) return;
+    if (simulated.driver === "LEAVING_MACHINE") simulated.present = false;
+    simulated.driver = "UNBOUND";
   }
 
   #simulated(address: Address): Simulated {
@@ -172,10 +221,15 @@ export class SimulatedHost implements Host {
     return simulated;
   }
 
-  #facts({ device, binding }: Simulated, all: readonly Simulated[]): DeviceFacts {
-    const neighbours = all.filter((other) => other.device.group === device.group).map((other) => other.device);
-    const members: GroupMember[] = neighbours
-      .map((member) => ({ address: member.address, driver: member.driver, spoils: !member.vfioBound && member.driver !== "" }))
+  #facts(simulated: Simulated, all: readonly Simulated[]): DeviceFacts {
+    const { device, binding } = simulated;
+    const members: GroupMember[] = all
+      .filter((other) => other.device.group === device.group)
+      .map((other) => ({
+        address: other.device.address,
+        driver: driverOf(other),
+        spoils: !other.device.vfioBound && driverOf(other) !== "",
+      }))
       .sort((a, b) => (a.address < b.address ? -1 : 1));
     const virtual = all.filter((other) => other.device.physicalFunction === device.address).map((other) => other.device.address);
     return {
@@ -183,14 +237,15 @@ export class SimulatedHost implements Host {
       vendorId: device.vendorId,
       deviceId: device.deviceId,
       classCode: device.classCode,
-      driver: device.driver,
+      driver: driverOf(simulated),
       driverOverride: "",
       iommuGroup: { id: device.group, members, viable: !members.some((member) => member.spoils), otherSpoilers: [] },
       resetMethods: device.resetMethods,
       numaNode: device.numaNode,
       physicalFunction: device.physicalFunction,
-      vfioBound: device.vfioBound,
-      bindKey: `${device.address} ${device.driver} ${binding}`,
+      vfioBound: simulated.driver === "BOUND",
+      leaving: isLeaving(simulated),
+      bindKey: `${device.address} ${simulated.driver === "BOUND" ? device.driver : ""} ${binding}`,
       revisionId: device.facts.revisionId,
       subsystem: device.facts.subsystem,
       names: device.facts.names,
@@ -209,6 +264,8 @@ export class SimulatedHost implements Host {
     if (refusal !== null) return { value: null, refusal };
     const simulated = this.#devices.get(address);
     if (simulated?.present !== true) return refuse("DEVICE_REMOVED", `${address}: it has left the machine`, { address });
+    if (isLeaving(simulated)) return { value: null, refusal: leavingRefusal(address, simulated.device.driver) };
+    if (simulated.driver !== "BOUND") return { value: null, refusal: noVfioDriver(address, "") };
     if (!facts.bindKey.endsWith(` ${simulated.binding}`)) {
       const message = `${address}: it was bound anew since it was probed; the next scan reads it again`;
       return refuse("HOST_OPERATION_FAILED", message, { address });

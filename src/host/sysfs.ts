@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { type Address, type DeviceFacts, type GroupMember, type IommuGroup, parseAddress } from "../broker/device.js";
 import type { Observer } from "../broker/ports.js";
 import type { DriverOverrides } from "./driver-override.js";
+import { isVfioName, type LeavingDrivers } from "./leaving.js";
 import { devicesFolder, type RawDevice, readDriver, readHeaderType, readNames, readRawDevice, readVfioDevices } from "./sysfs-device.js";
 
 /** Reads that are under way at once: enough to hide the pool's latency, few enough to leave descriptors for leases. */
@@ -23,23 +24,17 @@ function hex(text: string | null, digits: number): number | null {
   return text !== null && new RegExp(`^0x[0-9a-f]{${digits}}$`).test(text) ? Number.parseInt(text.slice(2), 16) : null;
 }
 
-/**
- * A driver's link is there while its probe still runs (drivers/base/dd.c really_probe), which is 30 s for a Grace Hopper that is not ready, and the device is not bound
- * before it ends. What tells is vfio-dev; but that a driver is *going to be* a VFIO driver only its name can tell. All that the kernel has are named so.
- */
-export function isVfioName(driver: string): boolean {
-  return driver.includes("vfio");
-}
-
 /** Sub-class of base class 6 that sysfs shows for a PCI-to-PCI bridge: always header type 1. */
 const PCI_BRIDGE = 0x0604;
 const BRIDGE_BASE = 0x06;
 
-/** The text of one function as facts, without group and driver_override; or what is wrong with it. */
+/** The text of one function as facts, without what is asked apart; or what is wrong with it. */
 export function parseDevice(
   address: Address,
   raw: RawDevice,
-): { readonly facts: Omit<DeviceFacts, "iommuGroup" | "driverOverride">; readonly faults: readonly string[] } | { readonly fault: string } {
+):
+  | { readonly facts: Omit<DeviceFacts, "iommuGroup" | "driverOverride" | "leaving">; readonly faults: readonly string[] }
+  | { readonly fault: string } {
   const vendorId = hex(raw.vendor, 4);
   const deviceId = hex(raw.device, 4);
   const classCode = hex(raw.class, 6);
@@ -127,13 +122,15 @@ async function forEach<T, R>(items: readonly T[], work: (item: T) => Promise<R>)
 export class SysfsScanner {
   readonly #sysRoot: string;
   readonly #overrides: DriverOverrides;
+  readonly #leaving: LeavingDrivers;
   readonly #observer: Pick<Observer, "fault">;
   /** What was last said of each device: a file that stays wrong is reported once, not with every scan. */
   readonly #said = new Map<string, string>();
 
-  constructor(sysRoot: string, overrides: DriverOverrides, observer: Pick<Observer, "fault">) {
+  constructor(sysRoot: string, overrides: DriverOverrides, leaving: LeavingDrivers, observer: Pick<Observer, "fault">) {
     this.#sysRoot = sysRoot;
     this.#overrides = overrides;
+    this.#leaving = leaving;
     this.#observer = observer;
   }
 
@@ -143,6 +140,7 @@ export class SysfsScanner {
     const addresses = names.map(parseAddress).filter((address) => address !== null);
     const present = new Set<string>(addresses);
     this.#overrides.keepOnly(present);
+    this.#leaving.keepOnly(present);
     for (const subject of this.#said.keys()) if (parseAddress(subject) !== null && !present.has(subject)) this.#said.delete(subject);
 
     const groups = new Map<string, Promise<IommuGroup | null>>();
@@ -176,9 +174,16 @@ export class SysfsScanner {
       }
       iommuGroup = await reading;
     }
+    if (parsed.facts.vfioBound) {
+      this.#leaving.has(address, parsed.facts.driver);
+      return { ...parsed.facts, iommuGroup, driverOverride: "", leaving: false };
+    }
+    if (raw.driver === null) {
+      const driver = await this.#leaving.read(address);
+      if (driver !== "") return { ...parsed.facts, driver, iommuGroup, driverOverride: "", leaving: true };
+    }
     // Asked only where it tells something: why no VFIO driver has the device although one was named.
-    const driverOverride = parsed.facts.vfioBound ? "" : await this.#overrides.read(address);
-    return { ...parsed.facts, iommuGroup, driverOverride };
+    return { ...parsed.facts, iommuGroup, driverOverride: await this.#overrides.read(address), leaving: false };
   }
 
   /** A group with its members and whether the kernel lets VFIO have it; null when it is not there. */

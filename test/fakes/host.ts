@@ -15,6 +15,8 @@ export interface FakeDevice {
   readonly group: number;
   present: boolean;
   vfioBound: boolean;
+  /** Its driver waits for whoever holds it. */
+  leaving: boolean;
   /** Someone else has a copy. */
   held: boolean;
   reset: "DONE" | "UNSUPPORTED" | "FAILED";
@@ -38,7 +40,15 @@ export class FakeHost implements Host {
     groups.forEach((members, group) => {
       for (const n of members) {
         const address = fakeAddress(n);
-        const flags = { present: true, vfioBound: true, held: false, reset: "DONE" as const, failOpen: false, notReady: null };
+        const flags = {
+          present: true,
+          vfioBound: true,
+          leaving: false,
+          held: false,
+          reset: "DONE" as const,
+          failOpen: false,
+          notReady: null,
+        };
         this.devices.set(address, { address, group, ...flags });
       }
     });
@@ -66,7 +76,7 @@ export class FakeHost implements Host {
           vendorId: 1,
           deviceId: 2,
           classCode: 3,
-          driver: device.vfioBound ? "vfio-pci" : "",
+          driver: device.vfioBound || device.leaving ? "vfio-pci" : "",
           driverOverride: "",
         },
         ...{
@@ -75,7 +85,7 @@ export class FakeHost implements Host {
           numaNode: null,
           physicalFunction: null,
         },
-        ...{ vfioBound: device.vfioBound, bindKey: String(device.vfioBound) },
+        ...{ vfioBound: device.vfioBound, leaving: device.leaving, bindKey: String(device.vfioBound) },
         ...UNKNOWN_FACTS,
       };
     });
@@ -136,7 +146,7 @@ export class FakeHost implements Host {
     const own = devices.map(({ facts }) => this.device(facts.address));
     if (own.some((device) => (this.open_.get(device.address) ?? 0) > 0)) this.violations.push("proof while the broker's own lease is open");
     if (own.some((device) => !device.present)) return { result: "GONE" };
-    if (own.some((device) => device.held)) return { result: "STILL_HELD", detail: "EINVAL from BIND" };
+    if (own.some((device) => device.held || device.leaving)) return { result: "STILL_HELD", detail: "EINVAL from BIND" };
     this.openProofs += 1;
     return {
       result: "PROVEN",

@@ -170,6 +170,34 @@ describe("[simulated host]", () => {
     assert.match((await host.probe(device.facts)).refusal?.message ?? "", /bound anew/);
   });
 
+  test("a device that is unbound, or asked out of the machine, leaves when its last holder has let go, and is not free before", async () => {
+    for (const how of ["unbind", "eject"] as const) {
+      const device = await known(NVME);
+      const { client, end } = await lease(device);
+      const mapping = await client.map(device, 0);
+      await end();
+      await host[how](NVME);
+      const [leaving] = await knownDevices(host, NVME).then(
+        (all) => all,
+        () => [],
+      );
+      assert.equal(leaving, undefined);
+      const facts = (await host.scan()).find(({ address }) => address === NVME);
+      assert.deepEqual([facts?.leaving, facts?.vfioBound, facts?.driver], [true, false, "vfio-pci"]);
+      assert.ok(facts !== undefined);
+      assert.equal((await host.probe(facts)).refusal?.reason, "DEVICE_LEAVING");
+      const held = await host.prove([device]);
+      assert.ok(held.result === "STILL_HELD");
+      assert.match(held.detail, /is being unbound from vfio-pci, which waits/);
+      await mapping.close();
+      assert.equal((await host.prove([device])).result, "GONE");
+      const after = (await host.scan()).find(({ address }) => address === NVME);
+      assert.deepEqual([after?.leaving, after?.driver], how === "unbind" ? [false, ""] : [undefined, undefined]);
+      host.bind(NVME);
+      assert.notEqual((await known(NVME)).facts.bindKey, device.facts.bindKey);
+    }
+  });
+
   test("a kernel that cannot tell who else has a memfd open is refused at the start, not found out in quarantine", async () => {
     const created = await SimulatedHost.create({
       observer: { fault: () => undefined },

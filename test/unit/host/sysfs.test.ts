@@ -6,6 +6,7 @@ import { mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, test } from "node:test";
 import { DriverOverrides } from "../../../src/host/driver-override.js";
+import { LeavingDrivers } from "../../../src/host/leaving.js";
 import { SysfsScanner } from "../../../src/host/sysfs.js";
 import { native } from "../../../src/native.js";
 import { UNKNOWN_FACTS } from "../../fakes/facts.js";
@@ -24,7 +25,12 @@ describe("[files in a temporary folder] sysfs scan", () => {
         faults.push(`${where}: ${error instanceof Error ? error.message : String(error)}`);
       },
     };
-    scanner = new SysfsScanner(tree.sysRoot, new DriverOverrides(native, tree.sysRoot, 100), observer);
+    scanner = new SysfsScanner(
+      tree.sysRoot,
+      new DriverOverrides(native, tree.sysRoot, 100),
+      new LeavingDrivers(native, tree.sysRoot, 100),
+      observer,
+    );
   });
 
   afterEach(() => tree.remove());
@@ -61,6 +67,7 @@ describe("[files in a temporary folder] sysfs scan", () => {
       numaNode: 1,
       physicalFunction: null,
       vfioBound: true,
+      leaving: false,
       ...UNKNOWN_FACTS,
     });
     assert.match(bindKey, /^0000:01:00\.0 vfio-pci \d+ vfio3$/);
@@ -165,6 +172,29 @@ describe("[files in a temporary folder] sysfs scan", () => {
     const [unbound] = await scanner.scan();
     assert.equal(unbound?.vfioBound, false);
     assert.equal(new Set([first?.bindKey, unbound?.bindKey, again?.bindKey]).size, 3);
+  });
+
+  test("a device whose VFIO driver waits for its last holder is leaving, until the kernel names the driver no more", async () => {
+    const address = "0000:01:00.0";
+    const seen = async (): Promise<unknown> => {
+      const [facts] = await scanner.scan();
+      return [facts?.leaving, facts?.vfioBound, facts?.driver];
+    };
+    tree.add(address, { driver: "odd_variant", vfio: 0, group: 1, driverOverride: "odd_variant" });
+    tree.write(address, "uevent", "DRIVER=odd_variant\nPCI_CLASS=FF00\n");
+    assert.deepEqual(await seen(), [false, true, "odd_variant"]);
+    tree.unbind(address);
+    assert.deepEqual(await seen(), [true, false, "odd_variant"]);
+    tree.write(address, "uevent", "PCI_CLASS=FF00\nMODALIAS=DRIVER=odd_variant\n");
+    assert.deepEqual(await seen(), [false, false, ""]);
+    // One that we have not seen bound must be named as VFIO drivers are.
+    tree.write(address, "uevent", "DRIVER=odd_variant\n");
+    assert.deepEqual(await seen(), [false, false, ""]);
+    tree.write(address, "uevent", "DRIVER=vfio-pci\n");
+    assert.deepEqual(await seen(), [true, false, "vfio-pci"]);
+    // Bound anew: the link is there, its probe runs.
+    tree.bind(address, "vfio-pci");
+    assert.deepEqual(await seen(), [false, false, ""]);
   });
 
   for (const [name, file, content, complaint] of [
