@@ -1,6 +1,7 @@
 // Pages that are generated from tables of the code, so that they cannot fall behind it. `npm run docs` writes them; a test fails when one is not what the tables say.
 // A new page is one line here. This folder may read every layer; nothing imports it, and nothing at run time needs it.
 
+import { apiPage } from "./api-page.js";
 import { cliPage } from "./cli-page.js";
 import { loggingPage } from "./logging-page.js";
 import { metricsPage } from "./metrics-page.js";
@@ -12,6 +13,7 @@ export interface Page {
 }
 
 export const PAGES: readonly Page[] = [
+  { path: "docs/API.md", text: apiPage },
   { path: "docs/CLI.md", text: cliPage },
   { path: "docs/METRICS.md", text: metricsPage },
   { path: "docs/LOGGING.md", text: loggingPage },
