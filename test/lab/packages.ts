@@ -79,6 +79,13 @@ async function ensure(needs: readonly Need[]): Promise<void> {
 export const ensureRunPackages = () => ensure(runNeeds);
 export const ensureKernelBuildPackages = () => ensure(kernelBuildNeeds);
 
+/** Tools of the machine's own Debian, to be unpacked without being installed. */
+export async function debianTools(): Promise<{ readonly apt: PrivateApt; readonly release: DebianRelease }> {
+  const release = await debianRelease();
+  if (release === null) throw new Error("the lab takes its tools from Debian's archive, through the package sources of a Debian machine");
+  return { apt: await PrivateApt.open(join(cacheFolder(), "apt-tools"), release, [release.codename]), release };
+}
+
 /** Kernels and kernel sources of Debian 13, also on a Debian 12 machine, whose keyring verifies them. */
 export async function debianKernelPackages(): Promise<PrivateApt> {
   const release = await debianRelease();
