@@ -1,12 +1,13 @@
 // docs/METRICS.md from src/telemetry.
 
-import { DEFAULT_METRICS, METRICS, type MetricRow } from "../telemetry/metric-table.js";
+import { DEFAULT_METRICS, METRICS, type MetricRow, REASON_LABELS } from "../telemetry/metric-table.js";
 import { code, table } from "./markdown.js";
 
 function labels(row: Pick<MetricRow, "labels">): string {
-  const parts = Object.entries(row.labels).map(([label, values]) =>
-    typeof values === "string" ? `${code(label)}: ${values}` : `${code(label)}: ${values.map(code).join(", ")}`,
-  );
+  const parts = Object.entries(row.labels).map(([label, all]) => {
+    const values = all === REASON_LABELS ? "one of [REASONS.md](REASONS.md)" : all;
+    return typeof values === "string" ? `${code(label)}: ${values}` : `${code(label)}: ${values.map(code).join(", ")}`;
+  });
   return parts.join("; ");
 }
 

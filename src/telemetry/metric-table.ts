@@ -52,6 +52,9 @@ const CODES = [
   "UNAUTHENTICATED",
 ];
 
+/** Too many to list twice. */
+export const REASON_LABELS: readonly string[] = Object.keys(REASONS);
+
 const PCI_ADDRESS = "a device of this host";
 const CALL = { grpc_type: CALL_KINDS, grpc_service: "a service of this server", grpc_method: "a method of this server" } as const;
 
@@ -88,7 +91,7 @@ export const METRICS = {
   aperture_leases_granted_total: { type: "counter", unit: "leases", help: "Leases whose descriptors were sent", labels: { kind: KINDS } },
   aperture_refusals_total: {
     ...{ type: "counter", unit: "calls", help: "Calls refused, and requests of sessions, by reason (docs/REASONS.md)" },
-    labels: { reason: Object.keys(REASONS) },
+    labels: { reason: REASON_LABELS },
   },
   aperture_lease_ends_total: { type: "counter", unit: "leases", help: "Leases ended, by cause", labels: { cause: END_CAUSES } },
   aperture_handovers_total: {

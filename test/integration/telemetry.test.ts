@@ -5,6 +5,7 @@ import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { after, before, describe, it } from "node:test";
+import { REASONS } from "../../src/broker/refusal.js";
 import { EVENTS, type LogEventName } from "../../src/telemetry/events.js";
 import { DaemonProcess, type LogRecord } from "../harness/daemon.js";
 import { bytesField } from "../harness/http2-bytes.js";
@@ -133,6 +134,7 @@ describe("[real processes, simulated host] telemetry", () => {
       const page = documented.get(base);
       const own = [...labels.keys()].filter((label) => label !== "le");
       assert.deepEqual(own.sort(), [...(page?.labels.keys() ?? [])].sort(), name);
+      if (name === "aperture_refusals_total") assert.ok((labels.get("reason") ?? "") in REASONS, labels.get("reason"));
       for (const [label, values] of page?.labels ?? [])
         if (values !== null) assert.ok(values.has(labels.get(label) ?? ""), `${name}{${label}="${labels.get(label)}"}`);
     }
