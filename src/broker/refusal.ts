@@ -1,5 +1,6 @@
-// Expected refusals are values. This is the one closed table of their reasons: reason → gRPC status, and what a person can do next.
-// Stable names: clients, metrics and docs/REASONS.md rely on them; a test walks the table.
+// Expected refusals are values. This is the one closed table of their reasons: reason → gRPC status (and with it the exit code of aperturectl), where it is told, whether
+// waiting helps, and what a person can do next. Stable names: clients and metrics rely on them. docs/REASONS.md is made from it, and test/integration/reasons.test.ts
+// provokes each of them.
 
 interface ReasonRow {
   /** Canonical gRPC status name. */
@@ -15,7 +16,27 @@ interface ReasonRow {
     | "INTERNAL";
   /** What to do next: one sentence for a person. */
   readonly next: string;
+  /** The same call can succeed later although its caller does nothing but wait: when to try again, milliseconds. Absent: it will not. */
+  readonly retryMs?: number;
+  /** Where it is told. Absent: as the status of a call (or of a request of a session), and on a channel as the answer to a ticket. */
+  readonly told?: Told;
 }
+
+/** GOODBYE: only to a channel that is being closed. BOTH: there and as the status of a call. */
+export type Told = "GOODBYE" | "BOTH";
+
+/** Exit codes of aperturectl. src/cli has its own table, because it imports nothing of the daemon; a test compares them. */
+export const EXIT_CODES = {
+  INTERNAL: 1,
+  INVALID_ARGUMENT: 2,
+  NOT_FOUND: 3,
+  PERMISSION_DENIED: 4,
+  UNAUTHENTICATED: 4,
+  UNAVAILABLE: 5,
+  FAILED_PRECONDITION: 6,
+  ABORTED: 6,
+  RESOURCE_EXHAUSTED: 7,
+} as const satisfies Readonly<Record<ReasonRow["status"], number>>;
 
 export const REASONS = {
   MALFORMED_ADDRESS: { status: "INVALID_ARGUMENT", next: "write the address as sysfs does, for example 0000:01:00.0" },
@@ -44,15 +65,17 @@ export const REASONS = {
     status: "FAILED_PRECONDITION",
     next: "bind the named members of the IOMMU group to vfio-pci, or unbind their driver",
   },
-  DEVICE_NOT_READY: { status: "FAILED_PRECONDITION", next: "wait until the device's memory is ready, or reset it" },
+  DEVICE_NOT_READY: { status: "FAILED_PRECONDITION", next: "wait until the device's memory is ready, or reset it", retryMs: 10_000 },
   DEVICE_IN_USE: { status: "FAILED_PRECONDITION", next: "end the process that holds the device outside of Aperture" },
   DEVICE_QUARANTINED: {
     status: "FAILED_PRECONDITION",
     next: "end the process that still holds a descriptor or mapping; the device comes free by itself",
+    retryMs: 1_000,
   },
   DEVICE_NOT_PROBED: {
     status: "FAILED_PRECONDITION",
     next: "read state_detail for the failed operation; the daemon tries again by itself",
+    retryMs: 1_000,
   },
   NO_PERMISSION: { status: "FAILED_PRECONDITION", next: "give the daemon's user read and write access to the named /dev node" },
   RESET_UNAVAILABLE: {
@@ -67,25 +90,41 @@ export const REASONS = {
     status: "FAILED_PRECONDITION",
     next: "attach a descriptor channel from the same process first (docs/PROTOCOL.md)",
   },
-  DEVICE_BUSY: { status: "ABORTED", next: "wait until its lease ends (WatchDevices tells), then try again" },
+  DEVICE_BUSY: { status: "ABORTED", next: "wait until its lease ends (WatchDevices tells), then try again", retryMs: 1_000 },
   DEVICE_REMOVED: { status: "ABORTED", next: "choose another device: this one has left the machine" },
-  HANDOVER_FAILED: { status: "ABORTED", next: "read the channel and acknowledge each offer, then try again" },
+  HANDOVER_FAILED: { status: "ABORTED", next: "read the channel and acknowledge each offer, then try again", told: "BOTH" },
   HOST_OPERATION_FAILED: { status: "ABORTED", next: "read the operation and errno in the message; the daemon's log has more" },
   LEASE_QUOTA: { status: "RESOURCE_EXHAUSTED", next: "release a lease first" },
-  HANDOVER_PENDING: { status: "RESOURCE_EXHAUSTED", next: "acknowledge the offer that is waiting on the channel first" },
+  HANDOVER_PENDING: { status: "RESOURCE_EXHAUSTED", next: "acknowledge the offer that is waiting on the channel first", retryMs: 100 },
   DESCRIPTOR_LIMIT: { status: "RESOURCE_EXHAUSTED", next: "raise the daemon's RLIMIT_NOFILE, or ask for fewer devices at once" },
   CONNECTION_QUOTA: { status: "RESOURCE_EXHAUSTED", next: "close other connections of this user first" },
-  DRAINING: { status: "UNAVAILABLE", next: "try again when the daemon is up" },
+  DRAINING: { status: "UNAVAILABLE", next: "try again when the daemon is up", retryMs: 2_000, told: "BOTH" },
   // What a channel is told before it is closed (GOODBYE).
   PROTOCOL_VIOLATION: {
     status: "INVALID_ARGUMENT",
     next: "follow docs/PROTOCOL.md: one well-formed frame a message, no descriptors towards the daemon",
+    told: "GOODBYE",
   },
-  FOREIGN_SENDER: { status: "PERMISSION_DENIED", next: "send from the process that connected the channel" },
-  ATTACH_TIMEOUT: { status: "ABORTED", next: "send ATTACH within first_call_ms of connecting" },
+  FOREIGN_SENDER: { status: "PERMISSION_DENIED", next: "send from the process that connected the channel", told: "GOODBYE" },
+  ATTACH_TIMEOUT: { status: "ABORTED", next: "send ATTACH within first_call_ms of connecting", told: "GOODBYE" },
 } as const satisfies Record<string, ReasonRow>;
 
 export type Reason = keyof typeof REASONS;
+
+/** What a GOODBYE can say. */
+export type GoodbyeReason = { [R in Reason]: (typeof REASONS)[R] extends { readonly told: Told } ? R : never }[Reason];
+
+interface WholeRow extends Pick<ReasonRow, "status" | "next"> {
+  readonly retryMs: number | null;
+  /** null: a call. */
+  readonly told: Told | null;
+}
+
+/** The row of a reason, with every column. */
+export function reasonRow(reason: Reason): WholeRow {
+  const row: ReasonRow = REASONS[reason];
+  return { status: row.status, next: row.next, retryMs: row.retryMs ?? null, told: row.told ?? null };
+}
 
 /** A refusal: what, why (message), what to do next (REASONS), with facts for programs. */
 export interface Refusal {

@@ -66,20 +66,28 @@ export class ApertureConnectionError extends ApertureError {
   }
 }
 
+/** Reasons that this library makes itself; docs/REASONS.md is made from it. */
+export const CLIENT_REASONS = {
+  CONNECTION_FAILED: {
+    code: "UNAVAILABLE",
+    when: "no daemon was reached; PERMISSION_DENIED when the socket may not be opened (ApertureConnectionError)",
+  },
+  CHANNEL_CLOSED: { code: "UNAVAILABLE", when: "the descriptor channel ended; CANCELLED when this client was closed" },
+  HANDOVER_TRUNCATED: {
+    code: "RESOURCE_EXHAUSTED",
+    when: "not all descriptors fitted: RLIMIT_NOFILE of this process is reached. Everything that arrived is closed",
+  },
+  HANDOVER_MISMATCH: { code: "INTERNAL", when: "the OFFER frame does not say what the gRPC answer says" },
+  HANDOVER_PROTOCOL: { code: "INTERNAL", when: "the daemon sent bytes that are no frame of docs/PROTOCOL.md" },
+  HANDOVER_TIMEOUT: { code: "DEADLINE_EXCEEDED", when: "the gRPC answer came and the OFFER did not, or ATTACH was not answered" },
+  LEASE_ENDED: {
+    code: "ABORTED",
+    when: "the lease ended before acquire could give it to its caller: an acknowledgement that came too late, or a device that left",
+  },
+} as const satisfies Readonly<Record<string, { readonly code: StatusName; readonly when: string }>>;
+
 /** Reasons of HandoverError that the library makes; a GOODBYE of the daemon brings its own (docs/REASONS.md). */
-export type HandoverReason =
-  /** Not all descriptors fitted: RLIMIT_NOFILE of this process is reached. Everything that arrived is closed. */
-  | "HANDOVER_TRUNCATED"
-  /** The OFFER frame does not say what the gRPC answer says. */
-  | "HANDOVER_MISMATCH"
-  /** The gRPC answer came, the OFFER did not. */
-  | "HANDOVER_TIMEOUT"
-  /** The lease ended before acquire could give it to its caller: an acknowledgement that came too late, or a device that left. */
-  | "LEASE_ENDED"
-  /** The daemon sent bytes that are no frame of docs/PROTOCOL.md. */
-  | "HANDOVER_PROTOCOL"
-  /** The descriptor channel ended. */
-  | "CHANNEL_CLOSED";
+export type HandoverReason = Exclude<keyof typeof CLIENT_REASONS, "CONNECTION_FAILED">;
 
 /** The descriptors of a lease did not reach this process. The daemon undoes the lease; acquire again. */
 export class HandoverError extends ApertureError {

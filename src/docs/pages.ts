@@ -5,6 +5,7 @@ import { apiPage } from "./api-page.js";
 import { cliPage } from "./cli-page.js";
 import { loggingPage } from "./logging-page.js";
 import { metricsPage } from "./metrics-page.js";
+import { reasonsPage } from "./reasons-page.js";
 
 export interface Page {
   /** From the root of the checkout. */
@@ -17,4 +18,5 @@ export const PAGES: readonly Page[] = [
   { path: "docs/CLI.md", text: cliPage },
   { path: "docs/METRICS.md", text: metricsPage },
   { path: "docs/LOGGING.md", text: loggingPage },
+  { path: "docs/REASONS.md", text: reasonsPage },
 ];

@@ -4,7 +4,7 @@
 //   * the sender of a frame is not always the process that connected (a socket can be inherited or passed on), so each frame is checked.
 
 import type { EndCause, Handover, HandoverChannel, HandoverResult, HandoverSlot, Offer, Peer } from "../broker/ports.js";
-import { granted, type Outcome, type Reason, refuse } from "../broker/refusal.js";
+import { type GoodbyeReason, granted, type Outcome, refuse } from "../broker/refusal.js";
 import type { Accepted, PollSet } from "../poll-set.js";
 import { decodeClientFrame, encodeAttached, encodeEnded, encodeGoodbye, encodeOffer } from "./frames.js";
 
@@ -33,9 +33,6 @@ export interface ChannelsDeps {
   /** A channel was closed by the daemon, and why. */
   readonly onRejected: (reason: GoodbyeReason, peer: Peer) => void;
 }
-
-/** What a GOODBYE can say. */
-export type GoodbyeReason = Extract<Reason, "PROTOCOL_VIOLATION" | "FOREIGN_SENDER" | "ATTACH_TIMEOUT" | "HANDOVER_FAILED" | "DRAINING">;
 
 const ETOOMANYREFS = 109;
 

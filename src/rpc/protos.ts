@@ -8,6 +8,9 @@ import type { ProtoGrpcType as DeviceProto } from "../generated/device.js";
 import type { Any, Any__Output } from "../generated/google/protobuf/Any.js";
 import type { BadRequest, BadRequest__Output } from "../generated/google/rpc/BadRequest.js";
 import type { ErrorInfo, ErrorInfo__Output } from "../generated/google/rpc/ErrorInfo.js";
+import type { PreconditionFailure, PreconditionFailure__Output } from "../generated/google/rpc/PreconditionFailure.js";
+import type { ResourceInfo, ResourceInfo__Output } from "../generated/google/rpc/ResourceInfo.js";
+import type { RetryInfo, RetryInfo__Output } from "../generated/google/rpc/RetryInfo.js";
 import type { Status, Status__Output } from "../generated/google/rpc/Status.js";
 import type { ProtoGrpcType as HostProto } from "../generated/host.js";
 import type { ProtoGrpcType as LeaseProto } from "../generated/lease.js";
@@ -66,4 +69,7 @@ export const messages = {
   status: message<Status, Status__Output>("google.rpc.Status"),
   errorInfo: message<ErrorInfo, ErrorInfo__Output>("google.rpc.ErrorInfo"),
   badRequest: message<BadRequest, BadRequest__Output>("google.rpc.BadRequest"),
+  resourceInfo: message<ResourceInfo, ResourceInfo__Output>("google.rpc.ResourceInfo"),
+  preconditionFailure: message<PreconditionFailure, PreconditionFailure__Output>("google.rpc.PreconditionFailure"),
+  retryInfo: message<RetryInfo, RetryInfo__Output>("google.rpc.RetryInfo"),
 };

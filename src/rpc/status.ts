@@ -1,7 +1,7 @@
 // A refusal as gRPC tells it: status code, message, and google.rpc.Status details with an ErrorInfo whose reason is stable.
 
 import { Metadata, type StatusObject, status } from "@grpc/grpc-js";
-import { REASONS, type Refusal } from "../broker/refusal.js";
+import { type Refusal, reasonRow } from "../broker/refusal.js";
 import { messages } from "./protos.js";
 
 const DOMAIN = "aperture";
@@ -10,19 +10,42 @@ const TYPE = "type.googleapis.com/google.rpc.";
 export type GrpcError = Pick<StatusObject, "code" | "details" | "metadata">;
 
 export function toGrpcError(refusal: Refusal): GrpcError {
-  const row = REASONS[refusal.reason];
-  const code = status[row.status];
-  const text = `${refusal.message}. Next: ${row.next}.`;
-  const errorInfo = { reason: refusal.reason, domain: DOMAIN, metadata: { ...refusal.metadata, next: row.next } };
-  const details = [{ type_url: `${TYPE}ErrorInfo`, value: messages.errorInfo.serialize(errorInfo) }];
-  const { field } = refusal.metadata;
-  if (field !== undefined) {
-    const violation = { fieldViolations: [{ field, description: refusal.message }] };
-    details.push({ type_url: `${TYPE}BadRequest`, value: messages.badRequest.serialize(violation) });
-  }
+  const { status: name, next } = reasonRow(refusal.reason);
+  const code = status[name];
+  const text = `${refusal.message}. Next: ${next}.`;
   const metadata = new Metadata();
-  metadata.set("grpc-status-details-bin", messages.status.serialize({ code, message: text, details }));
+  metadata.set("grpc-status-details-bin", messages.status.serialize({ code, message: text, details: detailsOf(refusal) }));
   return { code, details: text, metadata };
+}
+
+interface Detail {
+  readonly type_url: string;
+  readonly value: Buffer;
+}
+
+/** What AIP-193 asks for: ErrorInfo always, the others where they say something that a program can use. */
+function detailsOf({ reason, message, metadata }: Refusal): Detail[] {
+  const row = reasonRow(reason);
+  const details: Detail[] = [];
+  const add = (name: string, value: Buffer): void => void details.push({ type_url: `${TYPE}${name}`, value });
+  add("ErrorInfo", messages.errorInfo.serialize({ reason, domain: DOMAIN, metadata: { ...metadata, next: row.next } }));
+  const { field, address, region, leaseId } = metadata;
+  if (field !== undefined) add("BadRequest", messages.badRequest.serialize({ fieldViolations: [{ field, description: message }] }));
+  if (row.status === "NOT_FOUND") {
+    const kind = leaseId !== undefined ? "Lease" : region !== undefined ? "Region" : "Device";
+    const resourceName = leaseId ?? (region === undefined ? (address ?? "") : `${address}/${region}`);
+    add("ResourceInfo", messages.resourceInfo.serialize({ resourceType: `aperture.v1.${kind}`, resourceName, description: message }));
+  }
+  if (row.status === "FAILED_PRECONDITION") {
+    const violations = [{ type: reason, subject: address ?? "", description: message }];
+    add("PreconditionFailure", messages.preconditionFailure.serialize({ violations }));
+  }
+  if (row.retryMs !== null)
+    add(
+      "RetryInfo",
+      messages.retryInfo.serialize({ retryDelay: { seconds: Math.floor(row.retryMs / 1000), nanos: (row.retryMs % 1000) * 1_000_000 } }),
+    );
+  return details;
 }
 
 /** What a client learns of a bug in the daemon: nothing but that there was one. The log has the rest. */

@@ -4,7 +4,7 @@
 import type { BackendName } from "../broker/device.js";
 import { LEASE_STATES } from "../broker/lease-table.js";
 import type { EndCause, HandoverResult, HostOperation, OpenRequest } from "../broker/ports.js";
-import { REASONS, type Reason } from "../broker/refusal.js";
+import { type GoodbyeReason, REASONS, type Reason, reasonRow } from "../broker/refusal.js";
 
 export interface MetricRow {
   readonly type: "counter" | "gauge" | "histogram";
@@ -35,7 +35,7 @@ const OPERATIONS = all<HostOperation>({ open: true, probe: true, prove: true, re
 /** Why the daemon closes a connection or a channel by itself. The reasons among them are what a GOODBYE says. */
 export type PeerRejection =
   | ("INVISIBLE_PID" | "NO_PIDFD" | "EXITED" | "WATCH_FAILED" | "CONNECTION_LIMIT" | "CHANNEL_LIMIT" | "NO_FIRST_CALL" | "STARVED")
-  | Extract<Reason, "PROTOCOL_VIOLATION" | "FOREIGN_SENDER" | "ATTACH_TIMEOUT" | "HANDOVER_FAILED" | "DRAINING">;
+  | GoodbyeReason;
 
 const REJECTIONS: Readonly<Record<PeerRejection, true>> = {
   ...{ INVISIBLE_PID: true, NO_PIDFD: true, EXITED: true, WATCH_FAILED: true, CONNECTION_LIMIT: true, CHANNEL_LIMIT: true },
@@ -52,8 +52,8 @@ const CODES = [
   "UNAUTHENTICATED",
 ];
 
-/** Too many to list twice. */
-export const REASON_LABELS: readonly string[] = Object.keys(REASONS);
+/** Every reason that a call can be refused with. Too many to list twice. */
+export const REASON_LABELS: readonly string[] = (Object.keys(REASONS) as Reason[]).filter((reason) => reasonRow(reason).told !== "GOODBYE");
 
 const PCI_ADDRESS = "a device of this host";
 const CALL = { grpc_type: CALL_KINDS, grpc_service: "a service of this server", grpc_method: "a method of this server" } as const;
@@ -90,7 +90,7 @@ export const METRICS = {
   aperture_leases: { type: "gauge", unit: "leases", help: "Leases that have not ended", labels: {} },
   aperture_leases_granted_total: { type: "counter", unit: "leases", help: "Leases whose descriptors were sent", labels: { kind: KINDS } },
   aperture_refusals_total: {
-    ...{ type: "counter", unit: "calls", help: "Calls refused, and requests of sessions, by reason (docs/REASONS.md)" },
+    ...{ type: "counter", unit: "calls", help: "Calls, requests of sessions and tickets refused, by reason (docs/REASONS.md)" },
     labels: { reason: REASON_LABELS },
   },
   aperture_lease_ends_total: { type: "counter", unit: "leases", help: "Leases ended, by cause", labels: { cause: END_CAUSES } },

@@ -1,18 +1,55 @@
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
 import { describe, it } from "node:test";
 import { status } from "@grpc/grpc-js";
-import { REASONS, refuse } from "../../../src/broker/refusal.js";
+import { EXIT_CODES, REASONS, type Reason, refuse } from "../../../src/broker/refusal.js";
+import { exitCodeOf } from "../../../src/cli/exit-code.js";
+import { ApertureError } from "../../../src/client/errors.js";
 import { messages } from "../../../src/rpc/protos.js";
 import { toGrpcError } from "../../../src/rpc/status.js";
 
-const root = new URL("../../../../", import.meta.url);
-
 describe("[pure] the table of reasons", () => {
-  it("has a row in docs/REASONS.md for each reason, with its status and what to do next, and no other", () => {
-    const rows = [...readFileSync(new URL("docs/REASONS.md", root), "utf8").matchAll(/^\| `([A-Z_]+)` \| ([A-Z_]+) \| (.+?) \|$/gm)];
-    const documented = rows.map(([, reason, code, next]) => [reason, { status: code, next: next?.replaceAll("\\|", "|") }]);
-    assert.deepEqual(Object.fromEntries(documented), REASONS);
+  it("has for each status the exit code that aperturectl gives it", () => {
+    for (const reason of Object.keys(REASONS) as Reason[]) {
+      const { status: code } = REASONS[reason];
+      assert.equal(exitCodeOf(new ApertureError({ reason, code, message: "" })), EXIT_CODES[code], reason);
+    }
+  });
+
+  it("carries the details that AIP-193 asks for, and only those that fit", () => {
+    const said = (reason: Reason, metadata: Readonly<Record<string, string>> = {}): Readonly<Record<string, unknown>> => {
+      const [bytes] = toGrpcError(refuse(reason, "why", metadata).refusal).metadata.get("grpc-status-details-bin");
+      const details = messages.status.deserialize(bytes as Buffer).details ?? [];
+      const readers: Readonly<Record<string, (value: Buffer) => unknown>> = {
+        BadRequest: messages.badRequest.deserialize,
+        ResourceInfo: messages.resourceInfo.deserialize,
+        PreconditionFailure: messages.preconditionFailure.deserialize,
+        RetryInfo: messages.retryInfo.deserialize,
+      };
+      return Object.fromEntries(
+        details.slice(1).map((detail) => {
+          const name = String(detail.type_url).replace("type.googleapis.com/google.rpc.", "");
+          return [name, readers[name]?.(Buffer.from(detail.value ?? []))];
+        }),
+      );
+    };
+    const address = "0000:01:00.0";
+    const resource = (kind: string, resourceName: string): object => ({
+      ResourceInfo: { resourceType: `aperture.v1.${kind}`, resourceName, owner: "", description: "why" },
+    });
+    const retry = (seconds: string, nanos: number): object => ({ RetryInfo: { retryDelay: { seconds, nanos } } });
+    const unmet = (type: Reason, subject: string): object => ({
+      PreconditionFailure: { violations: [{ type, subject, description: "why" }] },
+    });
+    assert.deepEqual(said("INVALID_FIELD", { field: "kind" }), {
+      BadRequest: { fieldViolations: [{ field: "kind", description: "why" }] },
+    });
+    assert.deepEqual(said("DEVICE_NOT_FOUND", { address }), resource("Device", address));
+    assert.deepEqual(said("REGION_NOT_FOUND", { address, region: "4" }), resource("Region", `${address}/4`));
+    assert.deepEqual(said("LEASE_NOT_FOUND", { leaseId: "id" }), resource("Lease", "id"));
+    assert.deepEqual(said("NO_VFIO_DRIVER", { address }), unmet("NO_VFIO_DRIVER", address));
+    assert.deepEqual(said("DEVICE_QUARANTINED", { address }), { ...unmet("DEVICE_QUARANTINED", address), ...retry("1", 0) });
+    assert.deepEqual(said("HANDOVER_PENDING"), retry("0", 100_000_000));
+    assert.deepEqual(said("POLICY_DENIED"), {});
   });
 
   it("reaches the client as google.rpc.Status with ErrorInfo", () => {
