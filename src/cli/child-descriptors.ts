@@ -3,21 +3,27 @@
 
 import type { DescriptorInfo } from "../client/index.js";
 import { CliError } from "./exit-code.js";
+import { type Placeholder, type PlaceholderName, replacePlaceholders } from "./placeholder.js";
 
 const FIRST = 3;
-const ADDRESS = "[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\\.[0-7]";
 
-// `user@device.example` and `x@groups` stay what they are.
-const WORD = new RegExp(
-  `(?<!\\w)(?<escaped>@?)@(?<name>iommufd|container|group|device|region)(?::(?<address>${ADDRESS}))?(?::(?<number>\\d+))?(?![\\w-]|[.:]\\w)`,
-  "g",
-);
-
-interface Word {
-  readonly escaped: string;
-  readonly name: string;
-  readonly address: string | undefined;
-  readonly number: string | undefined;
+/**
+ * Finds mistakes before anything is leased. addresses: what will be leased; null: not known yet, a ticket tells. Throws CliError (usage). Which descriptors a lease
+ * brings depends on the host's back end, so a word can still be refused afterwards.
+ */
+export function checkPlaceholders(args: readonly string[], addresses: readonly string[] | null): void {
+  for (const argument of args) {
+    replacePlaceholders(argument, ({ text, name, address }) => {
+      if (addresses === null) return "";
+      if (address !== null && !addresses.includes(address)) {
+        throw new CliError("usage", `${text} names a device that is not to be leased`, `to be leased: ${addresses.join(", ")}`);
+      }
+      if (name === "device" && address === null && addresses.length > 1) {
+        throw new CliError("usage", `${text} could be any of ${addresses.length} devices`, `name one, for example @device:${addresses[0]}`);
+      }
+      return "";
+    });
+  }
 }
 
 /**
@@ -25,12 +31,7 @@ interface Word {
  * lease has no descriptor for, or several.
  */
 export function substituteDescriptors(args: readonly string[], descriptors: readonly DescriptorInfo[]): readonly string[] {
-  return args.map((arg) =>
-    arg.replace(WORD, (text: string, ...rest: unknown[]) => {
-      const word = rest.at(-1) as Word;
-      return word.escaped === "" ? numberOf(text, word, descriptors) : text.slice(1);
-    }),
-  );
+  return args.map((argument) => replacePlaceholders(argument, (placeholder) => numberOf(placeholder, descriptors)));
 }
 
 /** APERTURE_LEASE and APERTURE_FD_...; what the lease has only one of has its short name too. */
@@ -46,12 +47,12 @@ export function descriptorEnvironment(leaseId: string, descriptors: readonly Des
   return env;
 }
 
-function numberOf(text: string, word: Word, descriptors: readonly DescriptorInfo[]): string {
+function numberOf({ text, name, address, number }: Placeholder, descriptors: readonly DescriptorInfo[]): string {
   const found = descriptors.flatMap((info, index) => {
     const fits =
-      wordName(info) === word.name &&
-      (word.address === undefined || word.address === info.address) &&
-      (word.number === undefined || Number(word.number) === (info.region ?? info.group));
+      wordName(info) === name &&
+      (address === null || address === info.address) &&
+      (number === null || number === (info.region ?? info.group));
     return fits ? [FIRST + index] : [];
   });
   const [only] = found;
@@ -66,9 +67,23 @@ function words(descriptors: readonly DescriptorInfo[]): readonly string[] {
   return descriptors.map((info) => [`@${wordName(info)}`, ...places(info)].join(":"));
 }
 
-/** A bound device and an unbound one are the same to whoever starts a VMM. */
-function wordName({ kind }: DescriptorInfo): string {
-  return kind === "DEVICE_UNBOUND" ? "device" : kind.toLowerCase();
+/** A bound device and an unbound one are the same to whoever starts a VMM. A kind that is newer than this aperturectl has no word. */
+function wordName({ kind }: DescriptorInfo): PlaceholderName | "unspecified" {
+  switch (kind) {
+    case "DEVICE_UNBOUND":
+    case "DEVICE":
+      return "device";
+    case "IOMMUFD":
+      return "iommufd";
+    case "CONTAINER":
+      return "container";
+    case "GROUP":
+      return "group";
+    case "REGION":
+      return "region";
+    case "UNSPECIFIED":
+      return "unspecified";
+  }
 }
 
 /** Address, group number, region index: those that the descriptor has. */

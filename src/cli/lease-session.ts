@@ -5,6 +5,7 @@ import type { HeldLease } from "../client/index.js";
 import type { CommandCall } from "./command.js";
 import { leaseTarget } from "./lease-target.js";
 import { printable } from "./printable.js";
+import { withProgress } from "./progress.js";
 import { warnQuarantined } from "./quarantine-warning.js";
 
 /** Runs work with the lease that the call's operands name. A failed release is told and changes nothing: the lease ends with this process. */
@@ -12,7 +13,7 @@ export async function withLease<T>(call: CommandCall, work: (lease: HeldLease) =
   const target = leaseTarget(call);
   const timeout = call.timeoutMs === undefined ? {} : { timeoutMs: call.timeoutMs };
   return await call.withClient(async (client) => {
-    const lease = await client.acquire(target, timeout);
+    const lease = await withProgress(call.terminal, `acquiring ${call.operands.join(" ")}`, client.acquire(target, timeout));
     try {
       return await work(lease);
     } finally {
@@ -23,7 +24,7 @@ export async function withLease<T>(call: CommandCall, work: (lease: HeldLease) =
 
 async function giveBack(call: CommandCall, lease: HeldLease, timeout: { readonly timeoutMs?: number }): Promise<void> {
   try {
-    warnQuarantined(await lease.release(timeout), call.terminal);
+    warnQuarantined(await withProgress(call.terminal, releasing(lease.id), lease.release(timeout)), call.terminal);
   } catch (error) {
     // The end of the daemon has been told already, by the end of its channel.
     if (error instanceof ApertureConnectionError) return;
@@ -32,9 +33,14 @@ async function giveBack(call: CommandCall, lease: HeldLease, timeout: { readonly
   }
 }
 
+/** What the wait is for when a lease ends. */
+export function releasing(leaseId: string): string {
+  return `releasing lease ${leaseId}: its devices are proven free and reset`;
+}
+
 /** Words for a lease that ended although nobody here asked for it. */
 export function endedByItself(lease: HeldLease, cause: string): string {
   return cause === "CHANNEL_CLOSED"
-    ? `aperturectl: the daemon is gone; what becomes of lease ${lease.id} is told by \`aperturectl leases\` when it is back`
-    : `aperturectl: lease ${lease.id} has ended: ${cause}`;
+    ? `the daemon is gone; what becomes of lease ${lease.id} is told by \`aperturectl leases\` when it is back`
+    : `lease ${lease.id} has ended: ${cause}`;
 }

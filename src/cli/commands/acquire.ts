@@ -26,6 +26,6 @@ async function show(call: CommandCall, lease: HeldLease): Promise<void> {
 }
 
 function endedEarly(call: CommandCall, lease: HeldLease, { cause }: LeaseEnd): number {
-  call.terminal.message(endedByItself(lease, cause), "red");
+  call.terminal.message(`aperturectl: ${endedByItself(lease, cause)}`, "red");
   return cause === "CHANNEL_CLOSED" ? EXIT.unavailable.code : EXIT.conflict.code;
 }

@@ -1,6 +1,7 @@
 // The commands that take, hold and end leases.
 
 import type { CommandSpec, OptionSpec } from "../command.js";
+import { PLACEHOLDERS } from "../placeholder.js";
 
 const REGIONS: OptionSpec = {
   name: "regions",
@@ -19,11 +20,13 @@ export const LEASING_COMMANDS: readonly CommandSpec[] = [
     printsData: false,
     summary: "lease devices and run a command that inherits their descriptors",
     description: [
-      "In COMMAND's arguments these become the number of an inherited descriptor: @iommufd, @device, @device:ADDRESS, @container, @group, @group:NUMBER, @region, @region:INDEX, " +
-        "@region:ADDRESS:INDEX. Write @@ for a plain @ before one of these words.",
+      `In COMMAND's arguments these words become the number of an inherited descriptor, also inside a word such as fd=@device: ${PLACEHOLDERS.map(({ text }) => `\`${text}\``).join(", ")}. ` +
+        "Write @@ for a plain @ before one of them. A word that is nearly one of them is refused; mail addresses stay what they are.",
       "COMMAND's environment gets APERTURE_LEASE and, for each descriptor, APERTURE_FD_IOMMUFD, APERTURE_FD_DEVICE_0000_01_00_0, APERTURE_FD_REGION_0000_01_00_0_2 and so on.",
-      "SIGINT, SIGTERM and SIGHUP are passed on (SIGINT from the keyboard of a terminal reaches COMMAND by itself). The lease ends with COMMAND, whose exit status becomes " +
-        "this command's: 128 + N when signal N ended it.",
+      "Signals are passed on: SIGTERM, SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGWINCH, SIGCONT, SIGTSTP. What a terminal sends to its foreground job (Ctrl-C, Ctrl-\\, Ctrl-Z, a new size) " +
+        "reaches COMMAND by itself. Job control works as without aperturectl.",
+      "The lease ends with COMMAND, whose exit status becomes this command's: 128 + N when signal N ended it. When aperturectl itself is killed the lease ends too, but COMMAND keeps its descriptors, " +
+        "and the devices stay in quarantine until it has closed them.",
     ],
     options: [REGIONS],
     examples: [

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { descriptorEnvironment, substituteDescriptors } from "../../../src/cli/child-descriptors.js";
+import { checkPlaceholders, descriptorEnvironment, substituteDescriptors } from "../../../src/cli/child-descriptors.js";
 import { CliError } from "../../../src/cli/exit-code.js";
 import type { DescriptorInfo } from "../../../src/client/index.js";
 
@@ -47,9 +47,74 @@ test("words become numbers from 3, inside arguments too [pure]", () => {
 });
 
 test("what only looks like a word stays [pure]", () => {
-  const same = ["user@device.example", "mail@group", "@devices", "@iommufd-x", "@", "@@", "@region:4x", "a@device:0"];
+  const same = [
+    "user@device.example",
+    "user@device",
+    "mail@group",
+    "a@device:0",
+    "x@@device",
+    "@device.json",
+    "@",
+    "@@",
+    "@@@",
+    "@foo",
+    "@@foo",
+    "@5",
+    "@args.txt",
+  ];
   assert.deepEqual(substituteDescriptors(same, IOMMUFD_ONE), same);
-  assert.deepEqual(substituteDescriptors(["@@device", "x=@@iommufd"], IOMMUFD_ONE), ["@device", "x=@iommufd"]);
+  assert.deepEqual(substituteDescriptors(["@@device", "x=@@iommufd", "@@devcie", `@@device:${A}`], IOMMUFD_ONE), [
+    "@device",
+    "x=@iommufd",
+    "@devcie",
+    `@device:${A}`,
+  ]);
+});
+
+test("a word that is nearly one is refused as usage, with what was meant and how to write it plainly [pure]", () => {
+  const near: readonly (readonly [string, RegExp])[] = [
+    ["@devcie", /did you mean `@device`\? or write `@@devcie`/],
+    ["vfio-pci,fd=@devices,x=1", /did you mean `@device`/],
+    ["@iommufd-x", /did you mean `@iommufd`/],
+    ["@Device", /did you mean `@device`/],
+    ["@region4", /did you mean `@region`/],
+    ["@region:4x", /for example @device:0000:01:00\.0 or @region:4, or write `@@region:4x`/],
+    ["@device:0000:1:00.0", /for example/],
+    ["@device:", /for example/],
+    ["@device:0000:01:00.0:", /for example/],
+  ];
+  for (const [argument, next] of near) {
+    for (const check of [
+      (): unknown => substituteDescriptors([argument], IOMMUFD_ONE),
+      (): unknown => checkPlaceholders(["program", argument], [A]),
+      (): unknown => checkPlaceholders([argument], null),
+    ]) {
+      assert.throws(
+        check,
+        (error: unknown) => error instanceof CliError && error.exit === "usage" && next.test(error.next ?? ""),
+        argument,
+      );
+    }
+  }
+});
+
+test("what cannot be right is refused before anything is leased [pure]", () => {
+  const usage = (argument: string, addresses: readonly string[], message: RegExp): void => {
+    assert.throws(
+      () => checkPlaceholders([argument], addresses),
+      (error: unknown) => error instanceof CliError && error.exit === "usage" && message.test(error.message),
+      argument,
+    );
+  };
+  usage(`@device:${B}`, [A], /not to be leased/);
+  usage("fd=@device", [A, B], /any of 2 devices/);
+  checkPlaceholders(["@device", `@device:${B}`, "@group", "@iommufd", "@container", "@region:4"], null);
+  checkPlaceholders([`@device:${B}`, `@region:${A}:2`, "@group", "@iommufd", "@container"], [A, B]);
+});
+
+test("a number with leading zeroes or of many digits finds nothing and breaks nothing [pure]", () => {
+  refused("@region:999999999", REGIONS, /no descriptor/, /@region/);
+  assert.throws(() => substituteDescriptors(["@region:9999999999"], REGIONS), /does not end in an address or a number/);
 });
 
 test("a word without a descriptor, or with several, is refused with what there is [pure]", () => {
