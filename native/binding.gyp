@@ -14,6 +14,7 @@
       "sources": [
         "sys/descriptor.cc",
         "sys/fault_guard.cc",
+        "sys/hot_reset.cc",
         "sys/iommufd.cc",
         "sys/mapping.cc",
         "sys/mapping_plan.cc",

@@ -51,6 +51,26 @@ export interface VfioRegionInfo {
   readonly msixMappable: boolean;
 }
 
+/** struct iommu_hw_info. */
+export interface IommuInfo {
+  /** enum iommu_hw_info_type. */
+  readonly kind: number;
+  /** IOMMU_HW_CAP_*. */
+  readonly capabilities: bigint;
+  /** 0: no PASID, or a kernel before 6.15. */
+  readonly maxPasidLog2: number;
+  /** The vendor's structure, at most 256 bytes. */
+  readonly data: Uint8Array;
+}
+
+/** One row of struct vfio_pci_hot_reset_info; the kernel keeps 16 bits of the segment (PCI domain). */
+export interface ResetFunction {
+  readonly segment: number;
+  readonly bus: number;
+  /** Device × 8 + function. */
+  readonly devfn: number;
+}
+
 /** struct vfio_irq_info. */
 export interface VfioIrqInfo {
   readonly index: number;
@@ -72,13 +92,19 @@ export interface BlockingQueue {
   bindIommufd(deviceFd: number, iommufd: number, token: string | null, subject: string): Promise<SysResult<number>>;
   /** IOMMU_OPTION_RLIMIT_MODE = 1: pinned memory counts against the process that maps it, as with the container, not against its user; only on a fresh iommufd, needs CAP_SYS_RESOURCE. */
   iommufdSetRlimitMode(iommufd: number): Promise<SysResult<null>>;
+  /** IOMMU_GET_HW_INFO of a device bound to the iommufd; device: the value of bindIommufd. */
+  iommuInfo(iommufd: number, device: number, subject: string): Promise<SysResult<IommuInfo>>;
   deviceInfo(deviceFd: number, subject: string): Promise<SysResult<VfioDeviceInfo>>;
   regionInfo(deviceFd: number, index: number, subject: string): Promise<SysResult<VfioRegionInfo>>;
   irqInfo(deviceFd: number, index: number, subject: string): Promise<SysResult<VfioIrqInfo>>;
+  /** VFIO_DEVICE_GET_PCI_HOT_RESET_INFO, the device's own function among them. ENODEV: neither its slot nor its bus can be reset. */
+  hotResetInfo(deviceFd: number, subject: string): Promise<SysResult<readonly ResetFunction[]>>;
   /** VFIO_DEVICE_RESET. */
   reset(deviceFd: number, subject: string): Promise<SysResult<null>>;
   /** VFIO_DEVICE_FEATURE with PROBE; value false: ENOTTY, the kernel or driver has no such feature. get/set: which direction to probe. */
   featureProbe(deviceFd: number, feature: number, direction: "get" | "set", subject: string): Promise<SysResult<boolean>>;
+  /** VFIO_DEVICE_FEATURE_MIGRATION: VFIO_MIGRATION_*; 0: the driver cannot migrate it. */
+  migrationFlags(deviceFd: number, subject: string): Promise<SysResult<bigint>>;
   /** VFIO_DEVICE_FEATURE_DMA_BUF for one range of one region; value: dma-buf descriptor. */
   dmaBufExport(deviceFd: number, region: number, offset: bigint, length: bigint, subject: string): Promise<SysResult<number>>;
   /** VFIO_GET_API_VERSION on a container. */

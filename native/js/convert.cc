@@ -199,6 +199,31 @@ Napi::Value ToJs(Napi::Env env, IrqFacts& value) {
   return object;
 }
 
+Napi::Value ToJs(Napi::Env env, MigrationFacts& value) {
+  return Napi::BigInt::New(env, value.flags);
+}
+
+Napi::Value ToJs(Napi::Env env, IommuFacts& value) {
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("kind", value.kind);
+  object.Set("capabilities", Napi::BigInt::New(env, value.capabilities));
+  object.Set("maxPasidLog2", value.max_pasid_log2);
+  object.Set("data", ToJs(env, value.data));
+  return object;
+}
+
+Napi::Value ToJs(Napi::Env env, std::vector<ResetFunction>& value) {
+  Napi::Array functions = Napi::Array::New(env, value.size());
+  for (size_t i = 0; i < value.size(); i++) {
+    Napi::Object object = Napi::Object::New(env);
+    object.Set("segment", value[i].segment);
+    object.Set("bus", value[i].bus);
+    object.Set("devfn", value[i].devfn);
+    functions.Set(static_cast<uint32_t>(i), object);
+  }
+  return functions;
+}
+
 Napi::Value ToJs(Napi::Env env, Peer& value) {
   Napi::Object object = Napi::Object::New(env);
   object.Set("pid", value.pid);

@@ -11,6 +11,8 @@
 #include <vector>
 
 #include "sys/descriptor.h"
+#include "sys/hot_reset.h"
+#include "sys/iommufd.h"
 #include "sys/listen_unix.h"
 #include "sys/result.h"
 #include "sys/scm.h"
@@ -68,6 +70,9 @@ Napi::Value ToJs(Napi::Env env, std::vector<uint8_t>& value);
 Napi::Value ToJs(Napi::Env env, DeviceFacts& value);
 Napi::Value ToJs(Napi::Env env, RegionFacts& value);
 Napi::Value ToJs(Napi::Env env, IrqFacts& value);
+Napi::Value ToJs(Napi::Env env, MigrationFacts& value);
+Napi::Value ToJs(Napi::Env env, IommuFacts& value);
+Napi::Value ToJs(Napi::Env env, std::vector<ResetFunction>& value);
 Napi::Value ToJs(Napi::Env env, Peer& value);
 Napi::Value ToJs(Napi::Env env, Listener& value);
 Napi::Value ToJs(Napi::Env env, ReceivedFrame& value);

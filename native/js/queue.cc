@@ -6,6 +6,7 @@
 #include "js/convert.h"
 #include "js/job.h"
 #include "sys/descriptor.h"
+#include "sys/hot_reset.h"
 #include "sys/iommufd.h"
 #include "sys/serial_queue.h"
 #include "sys/vfio.h"
@@ -68,6 +69,15 @@ class BlockingQueue : public Napi::ObjectWrap<BlockingQueue> {
                      [=] { return SetRlimitMode(iommufd); });
   }
 
+  Napi::Value IommuInfo(const Napi::CallbackInfo& info) {
+    const Args args(info, "BlockingQueue.iommuInfo");
+    const int iommufd = args.Descriptor(0, "iommufd");
+    const uint32_t device = args.Uint32(1, "device");
+    const std::string subject = args.Text(2, "subject");
+    return Run<IommuFacts>(info, "IOMMU_GET_HW_INFO", subject,
+                           [=] { return GetIommuInfo(iommufd, device, subject); });
+  }
+
   Napi::Value DeviceInfo(const Napi::CallbackInfo& info) {
     const Args args(info, "BlockingQueue.deviceInfo");
     const int device = args.Descriptor(0, "deviceFd");
@@ -94,6 +104,14 @@ class BlockingQueue : public Napi::ObjectWrap<BlockingQueue> {
                          [=] { return GetIrqInfo(device, index, subject); });
   }
 
+  Napi::Value HotResetInfo(const Napi::CallbackInfo& info) {
+    const Args args(info, "BlockingQueue.hotResetInfo");
+    const int device = args.Descriptor(0, "deviceFd");
+    const std::string subject = args.Text(1, "subject");
+    return Run<std::vector<ResetFunction>>(info, "VFIO_DEVICE_GET_PCI_HOT_RESET_INFO", subject,
+                                           [=] { return GetHotResetInfo(device, subject); });
+  }
+
   Napi::Value Reset(const Napi::CallbackInfo& info) {
     const Args args(info, "BlockingQueue.reset");
     const int device = args.Descriptor(0, "deviceFd");
@@ -110,6 +128,14 @@ class BlockingQueue : public Napi::ObjectWrap<BlockingQueue> {
     const std::string subject = args.Text(3, "subject");
     return Run<bool>(info, "VFIO_DEVICE_FEATURE", subject,
                      [=] { return ProbeFeature(device, feature, direction == "set", subject); });
+  }
+
+  Napi::Value MigrationFlags(const Napi::CallbackInfo& info) {
+    const Args args(info, "BlockingQueue.migrationFlags");
+    const int device = args.Descriptor(0, "deviceFd");
+    const std::string subject = args.Text(1, "subject");
+    return Run<MigrationFacts>(info, "VFIO_DEVICE_FEATURE_MIGRATION", subject,
+                               [=] { return GetMigration(device, subject); });
   }
 
   Napi::Value DmaBufExport(const Napi::CallbackInfo& info) {
@@ -224,11 +250,14 @@ Napi::Function BlockingQueueClass(Napi::Env env) {
           BlockingQueue::InstanceMethod<&BlockingQueue::Close>("close"),
           BlockingQueue::InstanceMethod<&BlockingQueue::Bind>("bindIommufd"),
           BlockingQueue::InstanceMethod<&BlockingQueue::RlimitMode>("iommufdSetRlimitMode"),
+          BlockingQueue::InstanceMethod<&BlockingQueue::IommuInfo>("iommuInfo"),
           BlockingQueue::InstanceMethod<&BlockingQueue::DeviceInfo>("deviceInfo"),
           BlockingQueue::InstanceMethod<&BlockingQueue::RegionInfo>("regionInfo"),
           BlockingQueue::InstanceMethod<&BlockingQueue::IrqInfo>("irqInfo"),
+          BlockingQueue::InstanceMethod<&BlockingQueue::HotResetInfo>("hotResetInfo"),
           BlockingQueue::InstanceMethod<&BlockingQueue::Reset>("reset"),
           BlockingQueue::InstanceMethod<&BlockingQueue::FeatureProbe>("featureProbe"),
+          BlockingQueue::InstanceMethod<&BlockingQueue::MigrationFlags>("migrationFlags"),
           BlockingQueue::InstanceMethod<&BlockingQueue::DmaBufExport>("dmaBufExport"),
           BlockingQueue::InstanceMethod<&BlockingQueue::ContainerApiVersion>("containerApiVersion"),
           BlockingQueue::InstanceMethod<&BlockingQueue::ContainerCheckExtension>("containerCheckExtension"),

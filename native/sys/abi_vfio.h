@@ -197,6 +197,43 @@ APERTURE_ABI_FIELD(BindIommufd, iommufd, 8);
 APERTURE_ABI_FIELD(BindIommufd, out_devid, 12);
 APERTURE_ABI_FIELD(BindIommufd, token_uuid_ptr, 16);
 
+// --- uapi/linux/vfio.h, hot reset, Linux 3.10; devid instead of group_id for cdevs since 6.6 ---
+
+constexpr unsigned long kDeviceGetPciHotResetInfo = _IO(';', 100 + 12);
+APERTURE_ABI_NUMBER(kDeviceGetPciHotResetInfo, 0x3b70);
+
+struct DependentDevice {
+  uint32_t owner;  // group_id, or devid of a cdev
+  uint16_t segment;
+  uint8_t bus;
+  uint8_t devfn;
+};
+APERTURE_ABI_SIZE(DependentDevice, 8);
+APERTURE_ABI_FIELD(DependentDevice, owner, 0);
+APERTURE_ABI_FIELD(DependentDevice, segment, 4);
+APERTURE_ABI_FIELD(DependentDevice, bus, 6);
+APERTURE_ABI_FIELD(DependentDevice, devfn, 7);
+
+struct HotResetInfo {
+  uint32_t argsz;
+  uint32_t flags;
+  uint32_t count;
+};
+APERTURE_ABI_SIZE(HotResetInfo, 12);
+APERTURE_ABI_FIELD(HotResetInfo, argsz, 0);
+APERTURE_ABI_FIELD(HotResetInfo, flags, 4);
+APERTURE_ABI_FIELD(HotResetInfo, count, 8);
+
+// --- uapi/linux/vfio.h, migration as a feature, Linux 5.18 ---
+
+constexpr uint32_t kFeatureMigration = 1;
+
+struct Migration {
+  uint64_t flags;
+};
+APERTURE_ABI_SIZE(Migration, 8);
+APERTURE_ABI_FIELD(Migration, flags, 0);
+
 #undef APERTURE_ABI_FIELD
 #undef APERTURE_ABI_SIZE
 #undef APERTURE_ABI_NUMBER

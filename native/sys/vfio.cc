@@ -137,6 +137,19 @@ Result<bool> ProbeFeature(int device, uint32_t feature, bool set, const std::str
   return MakeError("VFIO_DEVICE_FEATURE", errno, subject + " feature " + std::to_string(feature));
 }
 
+Result<MigrationFacts> GetMigration(int device, const std::string& subject) {
+  struct {
+    vfio::Feature feature;
+    vfio::Migration migration;
+  } request = {};
+  static_assert(sizeof(request) == 16, "the kernel writes the second part behind the first");
+  request.feature.argsz = sizeof(request);
+  request.feature.flags = vfio::kFeatureMigration | vfio::kFeatureGet;
+  if (ioctl(device, vfio::kDeviceFeature, &request) == 0) return MigrationFacts{request.migration.flags};
+  if (errno == ENOTTY) return MigrationFacts{0};
+  return MakeError("VFIO_DEVICE_FEATURE_MIGRATION", errno, subject);
+}
+
 Result<UniqueFd> ExportDmaBuf(int device, uint32_t region, uint64_t offset, uint64_t length,
                               const std::string& subject) {
   struct {

@@ -33,6 +33,11 @@ struct IrqFacts {
   uint32_t count;
 };
 
+struct MigrationFacts {
+  // VFIO_MIGRATION_*; 0 when the driver cannot migrate the device.
+  uint64_t flags;
+};
+
 using Uuid = std::array<uint8_t, 16>;
 
 // The 8-4-4-4-12 form, either case, into bytes in the order written: what the kernel's uuid_parse() does with
@@ -46,6 +51,8 @@ Result<RegionFacts> GetRegionInfo(int device, uint32_t index, const std::string&
 Result<IrqFacts> GetIrqInfo(int device, uint32_t index, const std::string& subject);
 Result<None> ResetDevice(int device, const std::string& subject);
 Result<bool> ProbeFeature(int device, uint32_t feature, bool set, const std::string& subject);
+// VFIO_DEVICE_FEATURE_MIGRATION.
+Result<MigrationFacts> GetMigration(int device, const std::string& subject);
 Result<UniqueFd> ExportDmaBuf(int device, uint32_t region, uint64_t offset, uint64_t length,
                               const std::string& subject);
 

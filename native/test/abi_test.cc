@@ -27,6 +27,7 @@ TEST(abi_requests) {
   CHECK(vfio::kDeviceGetRegionInfo == VFIO_DEVICE_GET_REGION_INFO);
   CHECK(vfio::kDeviceGetIrqInfo == VFIO_DEVICE_GET_IRQ_INFO);
   CHECK(vfio::kDeviceReset == VFIO_DEVICE_RESET);
+  CHECK(vfio::kDeviceGetPciHotResetInfo == VFIO_DEVICE_GET_PCI_HOT_RESET_INFO);
   CHECK(vfio::kDeviceFeature == VFIO_DEVICE_FEATURE);
   CHECK(vfio::kFeatureGet == VFIO_DEVICE_FEATURE_GET);
   CHECK(vfio::kFeatureSet == VFIO_DEVICE_FEATURE_SET);
@@ -60,6 +61,16 @@ TEST(abi_structs) {
   SAME_FIELD(vfio::Feature, argsz, vfio_device_feature, argsz);
   SAME_FIELD(vfio::Feature, flags, vfio_device_feature, flags);
   SAME_FIELD(vfio::GroupStatus, flags, vfio_group_status, flags);
+  SAME_FIELD(vfio::HotResetInfo, argsz, vfio_pci_hot_reset_info, argsz);
+  SAME_FIELD(vfio::HotResetInfo, flags, vfio_pci_hot_reset_info, flags);
+  SAME_FIELD(vfio::HotResetInfo, count, vfio_pci_hot_reset_info, count);
+  CHECK(sizeof(vfio::HotResetInfo) == offsetof(vfio_pci_hot_reset_info, devices));
+  SAME_FIELD(vfio::DependentDevice, owner, vfio_pci_dependent_device, group_id);
+  SAME_FIELD(vfio::DependentDevice, segment, vfio_pci_dependent_device, segment);
+  SAME_FIELD(vfio::DependentDevice, bus, vfio_pci_dependent_device, bus);
+  SAME_FIELD(vfio::DependentDevice, devfn, vfio_pci_dependent_device, devfn);
+  CHECK(vfio::kFeatureMigration == VFIO_DEVICE_FEATURE_MIGRATION);
+  SAME_FIELD(vfio::Migration, flags, vfio_device_feature_migration, flags);
 }
 
 TEST(abi_newer_than_debian_12) {
@@ -84,6 +95,15 @@ TEST(abi_newer_than_debian_12) {
   SAME_FIELD(iommufd::Option, option_id, iommu_option, option_id);
   SAME_FIELD(iommufd::Option, object_id, iommu_option, object_id);
   SAME_FIELD(iommufd::Option, val64, iommu_option, val64);
+#endif
+#ifdef IOMMU_GET_HW_INFO
+  CHECK(iommufd::kGetHwInfo == IOMMU_GET_HW_INFO);
+  CHECK(sizeof(iommufd::HwInfo) == sizeof(iommu_hw_info));
+  SAME_FIELD(iommufd::HwInfo, dev_id, iommu_hw_info, dev_id);
+  SAME_FIELD(iommufd::HwInfo, data_len, iommu_hw_info, data_len);
+  SAME_FIELD(iommufd::HwInfo, data_uptr, iommu_hw_info, data_uptr);
+  SAME_FIELD(iommufd::HwInfo, out_data_type, iommu_hw_info, out_data_type);
+  SAME_FIELD(iommufd::HwInfo, out_capabilities, iommu_hw_info, out_capabilities);
 #endif
 }
 

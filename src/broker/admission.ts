@@ -7,6 +7,7 @@ import type { AcquireRequest, Lease } from "./lease.js";
 import { type Caller, decide, type PolicyRule } from "./policy.js";
 import type { KnownDevice, Peer } from "./ports.js";
 import { granted, type Outcome, refuse } from "./refusal.js";
+import { tieBetween } from "./reset-set.js";
 import type { TenantMemory } from "./tenant.js";
 
 export interface Admission {
@@ -82,7 +83,7 @@ function atomicSets(context: AdmissionContext, devices: Admission["devices"]): O
     for (const member of members) {
       const claim = context.book.claimOf(member);
       if (!claim) continue;
-      const what = member === address ? address : `${address} (through ${member}, which is in its IOMMU group)`;
+      const what = member === address ? address : `${address} (through ${member}, which ${tieBetween(known, member)})`;
       return refuse("DEVICE_BUSY", `${what} is ${claim.state.toLowerCase()}`, { address, member, state: claim.state });
     }
     sets.push({ members, leased: [known] });

@@ -31,8 +31,8 @@ export class Book {
    * reset takes down with it when nothing else clears it (reset-set.ts). Devices the inventory does not list (bridges) cannot be leased and need no lock.
    */
   atomicSet(facts: DeviceFacts): readonly Address[] {
-    const known = this.#inventory.get(facts.address);
-    const tied = tiedTo({ facts, probe: known?.probe ?? null }, this.#inventory.list());
+    const probe = this.#inventory.get(facts.address)?.probe ?? null;
+    const tied = tiedTo({ facts, probe }, this.#inventory.views(), (address) => this.#inventory.get(address));
     return [...tied].filter((address) => address === facts.address || this.#inventory.get(address) !== null).sort();
   }
 
@@ -46,8 +46,9 @@ export class Book {
 
   /** A device has appeared, or was read: when one that it is tied to is locked, it is locked with it. */
   adopt(facts: DeviceFacts): void {
-    if (this.#claims.size === 0 || this.#claims.has(facts.address)) return;
-    const [locked] = this.atomicSet(facts).flatMap((address) => this.#claims.get(address) ?? []);
+    if (this.#claims.size === 0) return;
+    // One that left and came back while its neighbours stayed locked is in the book still.
+    const locked = this.#claims.get(facts.address) ?? this.atomicSet(facts).flatMap((address) => this.#claims.get(address) ?? [])[0];
     if (!locked) return;
     if (!locked.members.includes(facts.address)) locked.members = [...locked.members, facts.address];
     this.#claims.set(facts.address, locked);

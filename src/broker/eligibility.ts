@@ -22,6 +22,7 @@ export interface Knowledge {
 /** Empty when the device can be leased. Being leased already is no reason: that passes, and is told by the state. */
 export function ineligibleReasons(known: Knowledge): readonly IneligibleReason[] {
   const { facts } = known;
+  if (known.state === "REMOVED") return [{ reason: "DEVICE_REMOVED", message: `${facts.address} has left the machine` }];
   const reasons: IneligibleReason[] = [];
   if (!facts.vfioBound) reasons.push(driverReason(facts));
   const group = facts.iommuGroup;
@@ -68,9 +69,11 @@ function driverReason(facts: DeviceFacts): IneligibleReason {
   return { reason: "NO_VFIO_DRIVER", message: `${facts.address} is bound to no driver` };
 }
 
+/** What a probe may be refused with and what is as true of a lease. The others say only that the device could not be read. */
+const TOLD_AS_THEY_ARE: ReadonlySet<Reason> = new Set(["DEVICE_IN_USE", "NO_PERMISSION", "GROUP_NOT_VIABLE", "VF_TOKEN_REQUIRED"]);
+
 function probeReason({ facts, probeRefusal }: Knowledge): IneligibleReason {
   if (probeRefusal === null) return { reason: "DEVICE_NOT_PROBED", message: `${facts.address} is being read for the first time` };
   const { reason, message } = probeRefusal;
-  if (reason === "DEVICE_IN_USE" || reason === "NO_PERMISSION" || reason === "GROUP_NOT_VIABLE") return { reason, message };
-  return { reason: "DEVICE_NOT_PROBED", message };
+  return { reason: TOLD_AS_THEY_ARE.has(reason) ? reason : "DEVICE_NOT_PROBED", message };
 }

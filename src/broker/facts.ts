@@ -110,7 +110,6 @@ export interface IommuHardware {
   readonly pasidPrivileged: boolean;
   readonly pasidBits: number | null;
   readonly inputAddressBits: number | null;
-  readonly outputAddressBits: number | null;
   readonly iommuPasidBits: number | null;
   readonly ats: boolean | null;
   readonly rangeInvalidation: boolean | null;

@@ -69,6 +69,11 @@ export class Inventory {
     return this.#ordered;
   }
 
+  /** All devices, in no order: what list() costs after each change is the ordering. */
+  *views(): Generator<DeviceView> {
+    for (const entry of this.#entries.values()) yield entry.view;
+  }
+
   /** Calls back on every change from now on; the returned function ends it. */
   subscribe(listener: (change: InventoryChange) => void): () => void {
     this.#listeners.add(listener);
@@ -231,6 +236,7 @@ function compare(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }
 
+/** Compared part by part: what the host keeps from scan to scan (names, drivers, place) is most of it, and is the same object. */
 function sameFacts(a: DeviceFacts, b: DeviceFacts): boolean {
-  return JSON.stringify(a) === JSON.stringify(b);
+  return (Object.keys(b) as (keyof DeviceFacts)[]).every((key) => a[key] === b[key] || JSON.stringify(a[key]) === JSON.stringify(b[key]));
 }

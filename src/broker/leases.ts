@@ -79,7 +79,7 @@ export class Leases {
     this.#reclaimer = new Reclaimer({ ...deps, book: this.#book, tenants: this.#tenants });
     deps.inventory.subscribe((change) => {
       if (change.kind === "REMOVED") this.#deviceRemoved(change.view.facts.address);
-      else this.#book.adopt(change.view.facts);
+      else if (change.view.state === "FREE") this.#book.adopt(change.view.facts);
     });
   }
 

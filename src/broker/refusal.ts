@@ -78,6 +78,10 @@ export const REASONS = {
     retryMs: 1_000,
   },
   NO_PERMISSION: { status: "FAILED_PRECONDITION", next: "give the daemon's user read and write access to the named /dev node" },
+  VF_TOKEN_REQUIRED: {
+    status: "FAILED_PRECONDITION",
+    next: "give the physical function a driver other than vfio-pci: its owner alone knows the token of its virtual functions",
+  },
   RESET_UNAVAILABLE: {
     status: "FAILED_PRECONDITION",
     next: "lease it to the same user again, restart the device, or allow it with allow_unreset = true in a policy rule",

@@ -23,15 +23,19 @@ export function isLeasedTogether(known: Known): boolean {
 }
 
 /** Every address that is tied to the device through the groups and hot resets of the listed ones, directly or over others; listed or not. */
-export function tiedTo(start: Known, listed: readonly Known[]): ReadonlySet<Address> {
-  const byAddress = new Map(listed.map((known) => [known.facts.address, known]));
-  byAddress.set(start.facts.address, start);
+export function tiedTo(start: Known, listed: Iterable<Known>, get: (address: Address) => Known | null): ReadonlySet<Address> {
   const hotResets = new Set<readonly Address[]>();
-  for (const known of byAddress.values()) if (isLeasedTogether(known)) hotResets.add(resetSetOf(known)?.addresses ?? []);
+  const consider = (known: Known): void => {
+    const addresses = isLeasedTogether(known) ? (resetSetOf(known)?.addresses ?? []) : [];
+    if (addresses.length > 1) hotResets.add(addresses);
+  };
+  consider(start);
+  for (const known of listed) consider(known);
   const found = new Set<Address>([start.facts.address]);
   // A set in JavaScript is walked to its end also when it grows meanwhile.
   for (const address of found) {
-    for (const member of byAddress.get(address)?.facts.iommuGroup?.members ?? []) found.add(member.address);
+    const group = (address === start.facts.address ? start : get(address))?.facts.iommuGroup;
+    for (const member of group?.members ?? []) found.add(member.address);
     for (const addresses of hotResets) {
       if (!addresses.includes(address)) continue;
       hotResets.delete(addresses);
@@ -39,4 +43,12 @@ export function tiedTo(start: Known, listed: readonly Known[]): ReadonlySet<Addr
     }
   }
   return found;
+}
+
+/** How another device is tied to this one, for a person. */
+export function tieBetween({ facts, probe }: Known, other: Address): string {
+  if (facts.iommuGroup?.members.some((member) => member.address === other)) return "is in its IOMMU group";
+  return resetSetOf({ facts, probe })?.addresses.includes(other)
+    ? "is reset together with it"
+    : "is tied to it by another's group or reset";
 }

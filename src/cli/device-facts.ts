@@ -139,7 +139,6 @@ const IOMMU_KIND: Readonly<Record<IommuHardware["kind"], string>> = {
 function iommuWords(iommu: IommuHardware): string {
   const bits = [
     iommu.inputAddressBits === null ? null : `${iommu.inputAddressBits}-bit device addresses`,
-    iommu.outputAddressBits === null ? null : `${iommu.outputAddressBits}-bit physical addresses`,
     iommu.pasidBits === null ? null : `${iommu.pasidBits}-bit PASID`,
     iommu.ats === true ? "ATS" : null,
     iommu.dirtyTracking ? "tracks dirty memory" : null,

@@ -82,7 +82,6 @@ function decodeIommu(wire: IommuHardware__Output): IommuHardware {
     pasidPrivileged: wire.pasidPrivileged,
     pasidBits: wire.pasidBits ?? null,
     inputAddressBits: wire.inputAddressBits ?? null,
-    outputAddressBits: wire.outputAddressBits ?? null,
     iommuPasidBits: wire.iommuPasidBits ?? null,
     ats: wire.ats ?? null,
     rangeInvalidation: wire.rangeInvalidation ?? null,

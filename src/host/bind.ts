@@ -7,11 +7,11 @@
 import { randomUUID } from "node:crypto";
 import type { Address } from "../broker/device.js";
 import type { OwnedDescriptor } from "../descriptor.js";
-import type { BlockingQueue, SysError } from "../native.js";
+import type { BlockingQueue, SysResult } from "../native.js";
 import type { CapabilityTable } from "./capability-table.js";
 import { text } from "./failed-call.js";
 
-/** Binds device to iommufd; the error, or null. A refused BIND leaves the descriptor unbound, so asking with a token first costs nothing. */
+/** Binds device to iommufd; value: its id there. A refused BIND leaves the descriptor unbound, so asking with a token first costs nothing. */
 export async function bindProbing(
   queue: BlockingQueue,
   device: OwnedDescriptor,
@@ -19,15 +19,14 @@ export async function bindProbing(
   address: Address,
   tellsOfTokens: boolean,
   capabilities: CapabilityTable,
-): Promise<SysError | null> {
+): Promise<SysResult<number>> {
   if (tellsOfTokens && capabilities.get("bind_token") === "UNKNOWN") {
     const asked = await queue.bindIommufd(device.borrow(), iommufd.borrow(), randomUUID(), address);
     const answer = asked.error === null ? "the token was accepted" : text(asked.error);
     const detail = `BIND of ${address} with a token that nobody set: ${answer}`;
     if (asked.error === null || asked.error.code === "EACCES") capabilities.set("bind_token", "AVAILABLE", detail);
     else if (asked.error.code === "EINVAL") capabilities.set("bind_token", "UNAVAILABLE", detail);
-    if (asked.error === null) return null;
+    if (asked.error === null) return asked;
   }
-  const bound = await queue.bindIommufd(device.borrow(), iommufd.borrow(), null, address);
-  return bound.error;
+  return queue.bindIommufd(device.borrow(), iommufd.borrow(), null, address);
 }

@@ -1,9 +1,11 @@
-// Reads all that a granted device descriptor tells: the middle of the probe cycle, the same for both kernel interfaces.
+// Reads all that a granted device descriptor tells: the middle of the probe cycle, the same for both kernel interfaces. Regions and readiness are here,
+// probed-facts.ts has the rest.
 
 import type { DeviceFacts, DeviceProbe } from "../broker/device.js";
 import { granted, type Outcome, refuse } from "../broker/refusal.js";
 import type { BlockingQueue, VfioRegionInfo } from "../native.js";
 import { failedCall } from "./failed-call.js";
+import { type OpenDevice, readProbedFacts } from "./probed-facts.js";
 import { readReadiness } from "./readiness.js";
 import { assembleRegions, BAR_REGISTERS, RegionFlag, RegionIndex } from "./region.js";
 
@@ -13,8 +15,12 @@ const DeviceFlag = { reset: 1, pci: 2 } as const;
 /** Regions of vfio-pci are 9 and what a variant driver adds (a handful); an answer beyond this is no answer. */
 const MOST_REGIONS = 128;
 
-/** Reads information, regions and readiness through a device descriptor that is bound, or was got from its group. */
-export async function readDevice(queue: BlockingQueue, device: number, facts: DeviceFacts): Promise<Outcome<DeviceProbe>> {
+/** What is read here; whether regions can be exported is asked by who knows what the kernel can (dma-buf.ts). */
+export type DeviceReading = Omit<DeviceProbe, "dmaBufExport">;
+
+/** Reads everything through a device descriptor that is bound, or was got from its group. */
+export async function readDevice(open: OpenDevice): Promise<Outcome<DeviceReading>> {
+  const { queue, device, facts } = open;
   const { address } = facts;
   const info = await queue.deviceInfo(device, address);
   if (info.error !== null) return { value: null, refusal: failedCall(info.error, address) };
@@ -54,19 +60,13 @@ export async function readDevice(queue: BlockingQueue, device: number, facts: De
   }
   const readiness = await readReadiness(queue, device, facts, infos);
   if (readiness.refusal !== null) return readiness;
+  const told = await readProbedFacts(open, info.value.numIrqs, infos);
+  if (told.refusal !== null) return told;
   return granted({
+    ...told.value,
+    ...readiness.value,
     resetSupported: (info.value.flags & DeviceFlag.reset) !== 0,
     regions: assembled.regions,
-    notReady: readiness.value,
-    readiness: readiness.value ?? "",
-    resetSet: facts.resetSet,
-    interrupts: [],
-    msix: null,
-    dmaBufExport: { supported: false, regions: [] },
-    migration: null,
-    lowPower: { entry: false, entryWithWakeup: false, exit: false },
-    addressTranslation: null,
-    iommuHardware: null,
   });
 }
 

@@ -2,6 +2,7 @@
 // in no released kernel (7.3: EINVAL; the series that adds it is not merged). So both are tried once on a device that is open anyway, and never assumed.
 
 import type { Address, Region } from "../broker/device.js";
+import type { DmaBufExport } from "../broker/facts.js";
 import { granted, type Outcome } from "../broker/refusal.js";
 import type { OwnedDescriptor } from "../descriptor.js";
 import type { BlockingQueue, Native } from "../native.js";
@@ -21,7 +22,7 @@ function isOneRange(region: Region): boolean {
   return region.kind === "BAR" && region.areas.length === 1 && area !== undefined && area.offset === 0n && area.size % PAGE === 0n;
 }
 
-/** Asks the kernel for both capabilities through an open device; does nothing once the answer is known. */
+/** Asks what of an open device can be exported, and settles by it what the kernel can: one device that can is enough. */
 export async function probeDmaBuf(
   native: Pick<Native, "mapRegion">,
   queue: BlockingQueue,
@@ -29,38 +30,54 @@ export async function probeDmaBuf(
   address: Address,
   regions: readonly Region[],
   capabilities: CapabilityTable,
-): Promise<void> {
-  if (capabilities.get("dma_buf_export") !== "UNKNOWN") return;
+): Promise<DmaBufExport> {
+  const settle = (availability: "UNKNOWN" | "UNAVAILABLE", detail: string): void => {
+    if (capabilities.get("dma_buf_export") !== "AVAILABLE") capabilities.set("dma_buf_export", availability, detail);
+    if (capabilities.get("dma_buf_mmap") === "UNKNOWN" && availability === "UNAVAILABLE")
+      capabilities.set("dma_buf_mmap", availability, detail);
+  };
   const feature = await queue.featureProbe(device, FEATURE_DMA_BUF, "get", address);
   if (feature.error !== null) {
-    capabilities.set("dma_buf_export", "UNKNOWN", text(feature.error));
-    return;
+    settle("UNKNOWN", text(feature.error));
+    return { supported: false, regions: [] };
   }
   if (!feature.value) {
-    const detail = `VFIO_DEVICE_FEATURE probe of DMA_BUF on ${address}: ENOTTY, neither this kernel nor this driver has it`;
-    capabilities.set("dma_buf_export", "UNAVAILABLE", detail);
-    capabilities.set("dma_buf_mmap", "UNAVAILABLE", detail);
-    return;
+    settle("UNAVAILABLE", `VFIO_DEVICE_FEATURE probe of DMA_BUF on ${address}: ENOTTY, neither this kernel nor this driver has it`);
+    return { supported: false, regions: [] };
   }
-  const candidates = regions.filter(isOneRange).sort((a, b) => (a.backedSize < b.backedSize ? -1 : 1));
-  for (const region of candidates) {
+  const exported: number[] = [];
+  // The smallest first: the one that is mapped to see whether that works.
+  for (const region of regions.filter(isOneRange).sort((a, b) => (a.backedSize < b.backedSize ? -1 : 1))) {
     const subject = `${address} region ${region.index}`;
     const buffer = await queue.dmaBufExport(device, region.index, 0n, region.backedSize, subject);
-    // ENODEV is the region's, not the kernel's: one without a real BAR behind it cannot be exported (7.3 nvgrace usemem). Try the next.
+    // ENODEV is the region's, not the kernel's: one without a real BAR behind it cannot be exported (7.3 nvgrace usemem).
     if (buffer.error !== null) {
-      capabilities.set("dma_buf_export", "UNKNOWN", `the kernel has the feature, but ${text(buffer.error)}`);
+      settle("UNKNOWN", `the kernel has the feature, but ${text(buffer.error)}`);
       continue;
     }
-    capabilities.set("dma_buf_export", "AVAILABLE", `exported ${subject}`);
-    const mapping = await native.mapRegion(buffer.value, 0n, region.backedSize, [{ offset: 0n, size: region.backedSize }], false, subject);
-    if (mapping.error === null) {
-      await mapping.value.close();
-      capabilities.set("dma_buf_mmap", "AVAILABLE", `mapped the dma-buf of ${subject}`);
-    } else {
-      capabilities.set("dma_buf_mmap", "UNAVAILABLE", text(mapping.error));
+    exported.push(region.index);
+    if (capabilities.get("dma_buf_export") !== "AVAILABLE") capabilities.set("dma_buf_export", "AVAILABLE", `exported ${subject}`);
+    if (exported.length === 1 && capabilities.get("dma_buf_mmap") !== "AVAILABLE") {
+      await probeMmap(native, buffer.value, region.backedSize, subject, capabilities);
     }
     await queue.close(buffer.value);
-    return;
+  }
+  return { supported: true, regions: exported.sort((a, b) => a - b) };
+}
+
+async function probeMmap(
+  native: Pick<Native, "mapRegion">,
+  buffer: number,
+  size: bigint,
+  subject: string,
+  capabilities: CapabilityTable,
+): Promise<void> {
+  const mapping = await native.mapRegion(buffer, 0n, size, [{ offset: 0n, size }], false, subject);
+  if (mapping.error === null) {
+    await mapping.value.close();
+    capabilities.set("dma_buf_mmap", "AVAILABLE", `mapped the dma-buf of ${subject}`);
+  } else {
+    capabilities.set("dma_buf_mmap", "UNAVAILABLE", text(mapping.error));
   }
 }
 

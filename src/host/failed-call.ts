@@ -45,6 +45,11 @@ export function heldBecause(error: SysError, step: Step): string | null {
     : text(error);
 }
 
+/** EACCES of BIND, and of a device out of its group: vfio_pci_core.c vfio_pci_validate_vf_token(). Nothing else there answers so: the descriptors are permission enough. */
+function needsToken(error: SysError, step: Step): boolean {
+  return error.code === "EACCES" && (step === "bind" || error.operation === "VFIO_GROUP_GET_DEVICE_FD");
+}
+
 /** `VFIO_DEVICE_BIND_IOMMUFD on 0000:01:00.0: EINVAL (22)`. */
 export function text(error: SysError): string {
   return `${error.operation} on ${error.subject}: ${error.code}${error.errno === 0 ? "" : ` (${error.errno})`}`;
@@ -54,6 +59,7 @@ function reasonOf(error: SysError, step: Step): Reason {
   if (LIMIT.has(error.code)) return "DESCRIPTOR_LIMIT";
   if (heldBecause(error, step) !== null) return "DEVICE_IN_USE";
   if (isGone(error, step)) return "DEVICE_REMOVED";
+  if (needsToken(error, step)) return "VF_TOKEN_REQUIRED";
   if (step !== "bind" && step !== "call" && (error.code === "EACCES" || error.code === "EPERM")) return "NO_PERMISSION";
   return "HOST_OPERATION_FAILED";
 }
@@ -67,8 +73,9 @@ export function failedCall(error: SysError, address: Address | null, step: Step 
     DEVICE_IN_USE: `it is held outside of this daemon: ${heldBecause(error, step)}`,
     DEVICE_REMOVED: "it has left the machine",
     NO_PERMISSION: `this daemon may not open ${error.subject}`,
+    VF_TOKEN_REQUIRED: "its physical function belongs to a VFIO driver too, so that it needs a VF token",
   };
-  const message = what[reason] ?? `${step === "bind" && error.code === "EACCES" ? "it needs a VF token" : "the kernel refused"}`;
+  const message = what[reason] ?? "the kernel refused";
   return {
     reason,
     message: reason === "DEVICE_IN_USE" ? `${device}: ${message}` : `${device}: ${message} (${text(error)})`,

@@ -10,9 +10,7 @@ import type { OwnedDescriptor } from "../descriptor.js";
 import { bindProbing } from "./bind.js";
 import { CapabilityTable } from "./capability-table.js";
 import { openCdev } from "./cdev.js";
-import { readDevice } from "./device-reading.js";
 import { type ProvenDevice, resetAll } from "./device-reset.js";
-import { probeDmaBuf } from "./dma-buf.js";
 import { failedCall, failedOpen, heldBecause, isGone, text } from "./failed-call.js";
 import type { Holding } from "./holding.js";
 import { describe, describeDevice, HostLease } from "./host-lease.js";
@@ -91,12 +89,9 @@ export class IommufdHost implements Host {
       const pf = facts.physicalFunction;
       const tellsOfTokens = pf !== null && (await this.#machine.isVfioBound(pf));
       const bound = await bindProbing(queue, device.value, this.#scratch, facts.address, tellsOfTokens, this.#capabilities);
-      if (bound !== null) return { value: null, refusal: failedCall(bound, facts.address, "bind") };
-      const read = await readDevice(queue, device.value.borrow(), facts);
-      if (read.refusal !== null) return read;
-      const { kernel } = this.#machine;
-      await probeDmaBuf(kernel, queue, device.value.borrow(), facts.address, read.value.regions, this.#capabilities);
-      return read;
+      if (bound.error !== null) return { value: null, refusal: failedCall(bound.error, facts.address, "bind") };
+      const binding = { iommufd: this.#scratch.borrow(), device: bound.value };
+      return await this.#machine.read({ queue, device: device.value.borrow(), facts, binding }, this.#capabilities);
     } finally {
       await holding.close();
     }

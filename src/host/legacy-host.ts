@@ -6,9 +6,7 @@ import type { DescriptorInfo, Host, HostCapability, KnownDevice, OpenedLease, Op
 import { granted, type Outcome } from "../broker/refusal.js";
 import type { OwnedDescriptor } from "../descriptor.js";
 import { CapabilityTable } from "./capability-table.js";
-import { readDevice } from "./device-reading.js";
 import { type ProvenDevice, resetAll } from "./device-reset.js";
-import { probeDmaBuf } from "./dma-buf.js";
 import type { Holding } from "./holding.js";
 import { describe, describeDevice, HostLease } from "./host-lease.js";
 import { containerNode, GroupLocks, openContainer, openGroup, openGroupDevice } from "./legacy-group.js";
@@ -68,11 +66,7 @@ export class LegacyHost implements Host {
       const [device] = all.value.devices;
       if (device === undefined) throw new Error(`${facts.address} was opened and is not there`);
       const queue = holding.queue(facts.address);
-      const read = await readDevice(queue, device.descriptor.borrow(), facts);
-      if (read.refusal !== null) return read;
-      const { kernel } = this.#machine;
-      await probeDmaBuf(kernel, queue, device.descriptor.borrow(), facts.address, read.value.regions, this.#capabilities);
-      return read;
+      return this.#machine.read({ queue, device: device.descriptor.borrow(), facts, binding: null }, this.#capabilities);
     });
     if (opened.refusal !== null) return opened;
     await opened.value.close();

@@ -1,16 +1,22 @@
 // What both kernel interfaces share: where sysfs and /dev are, the queues, the scan, and the question whether a device is still what the broker last saw.
 
+import { release } from "node:os";
 import { join } from "node:path";
-import type { Address, DeviceFacts } from "../broker/device.js";
+import type { Address, DeviceFacts, DeviceProbe } from "../broker/device.js";
 import type { Observer } from "../broker/ports.js";
-import type { Refusal } from "../broker/refusal.js";
+import { granted, type Outcome, type Refusal } from "../broker/refusal.js";
 import { type Native, native } from "../native.js";
+import type { CapabilityTable } from "./capability-table.js";
 import { DeviceQueues } from "./device-queues.js";
+import { readDevice } from "./device-reading.js";
+import { probeDmaBuf } from "./dma-buf.js";
 import { DriverOverrides } from "./driver-override.js";
 import { Holding } from "./holding.js";
 import { isVfioName, LeavingDrivers } from "./leaving.js";
+import type { OpenDevice } from "./probed-facts.js";
 import { bindKeyOf, SysfsScanner } from "./sysfs.js";
 import { devicesFolder, readDriver, readNames, readVfioDevices } from "./sysfs-device.js";
+import { type SystemFiles, systemFiles } from "./system-file.js";
 
 /** The part of the native helper that the host layer uses; tests put a made-up kernel here. */
 export type KernelCalls = Pick<Native, "BlockingQueue" | "mapRegion">;
@@ -22,6 +28,8 @@ export interface HostOptions {
   readonly devRoot: string;
   readonly observer: Pick<Observer, "fault">;
   readonly kernel?: KernelCalls;
+  /** Normally those of the running kernel. */
+  readonly systemFiles?: SystemFiles;
 }
 
 /** Where a device stands now, compared with the facts that the broker has. */
@@ -50,7 +58,9 @@ export class Machine {
     this.kernel = kernel;
     this.queues = new DeviceQueues((name) => new kernel.BlockingQueue(name));
     this.#leaving = new LeavingDrivers(kernel, options.sysRoot);
-    this.scanner = new SysfsScanner(options.sysRoot, new DriverOverrides(kernel, options.sysRoot), this.#leaving, options.observer);
+    const overrides = new DriverOverrides(kernel, options.sysRoot);
+    const files = options.systemFiles ?? systemFiles(release());
+    this.scanner = new SysfsScanner(options.sysRoot, overrides, this.#leaving, options.observer, files);
   }
 
   async scan(): Promise<readonly DeviceFacts[]> {
@@ -66,6 +76,15 @@ export class Machine {
 
   holding(): Holding {
     return new Holding(this.queues, this.observer);
+  }
+
+  /** All that an open device tells. */
+  async read(open: Omit<OpenDevice, "configFile">, capabilities: CapabilityTable): Promise<Outcome<DeviceProbe>> {
+    const { queue, device, facts } = open;
+    const reading = await readDevice({ ...open, configFile: join(this.folder(facts), "config") });
+    if (reading.refusal !== null) return reading;
+    const dmaBufExport = await probeDmaBuf(this.kernel, queue, device, facts.address, reading.value.regions, capabilities);
+    return granted({ ...reading.value, dmaBufExport });
   }
 
   /** Folder of a device in sysfs. */

@@ -1,7 +1,7 @@
 // Whether a device's memory can be used now. nvgrace_gpu_vfio_pci (7.3) checks its link and memory training at the first access after a reset and lets that
 // access fail (drivers/vfio/pci/nvgrace-gpu/main.c): better here, on a queue of our own, than as a page fault of 30 s in a client.
 
-import type { DeviceFacts } from "../broker/device.js";
+import type { DeviceFacts, DeviceProbe } from "../broker/device.js";
 import { granted, type Outcome } from "../broker/refusal.js";
 import type { BlockingQueue, SysError, VfioRegionInfo } from "../native.js";
 import { failedCall, text } from "./failed-call.js";
@@ -14,17 +14,27 @@ const TRAINED_MEMORY: ReadonlySet<string> = new Set(["nvgrace_gpu_vfio_pci"]);
 const COMMAND = 0x04n;
 const MEMORY_SPACE = 2;
 
-/** Words when the memory is not ready, null when it is or when the driver makes no difference. Can take as long as the driver polls (30 s; CXL: 256 s). */
+export type Readiness = Pick<DeviceProbe, "notReady" | "readiness">;
+
+function ready(readiness: string): Outcome<Readiness> {
+  return granted({ notReady: null, readiness });
+}
+
+function notReady(readiness: string): Outcome<Readiness> {
+  return granted({ notReady: readiness, readiness });
+}
+
+/** Can take as long as the driver polls (30 s; CXL: 256 s). */
 export async function readReadiness(
   queue: BlockingQueue,
   device: number,
   facts: DeviceFacts,
   infos: readonly VfioRegionInfo[],
-): Promise<Outcome<string | null>> {
-  if (!TRAINED_MEMORY.has(facts.driver)) return granted(null);
+): Promise<Outcome<Readiness>> {
+  if (!TRAINED_MEMORY.has(facts.driver)) return ready(`driver ${facts.driver} makes no difference between ready and not`);
   const region = infos.find((info) => info.sparse !== null && info.size > 0n && (info.flags & RegionFlag.read) !== 0);
   // Without its ACPI properties the driver is a plain vfio-pci: no such memory, nothing to wait for.
-  if (region === undefined) return granted(null);
+  if (region === undefined) return ready(`driver ${facts.driver} shows no memory that would have to be trained`);
 
   const subject = `${facts.address} region ${region.index}`;
   let word = await queue.pread(device, region.offset, 4, subject);
@@ -34,11 +44,11 @@ export async function readReadiness(
     if (failed !== null) return { value: null, refusal: failedCall(failed, facts.address) };
     word = await queue.pread(device, region.offset, 4, subject);
   }
-  if (word.error === null) return granted(null);
+  if (word.error === null) return ready(`the first word of region ${region.index} could be read`);
   if (word.error.code === "ETIME") {
-    return granted(`its memory was not ready when the driver gave up waiting for link and memory training: ${text(word.error)}`);
+    return notReady(`its memory was not ready when the driver gave up waiting for link and memory training: ${text(word.error)}`);
   }
-  if (word.error.code === "ENODEV") return granted(`its memory cannot be reached: ${text(word.error)}`);
+  if (word.error.code === "ENODEV") return notReady(`its memory cannot be reached: ${text(word.error)}`);
   return { value: null, refusal: failedCall(word.error, facts.address) };
 }
 

@@ -48,16 +48,17 @@ function link(speedMts: number, width: number): Link {
 /** linux/vfio.h VFIO_IRQ_INFO_*, as vfio_pci_core.c sets them. */
 const PIN = { eventfd: true, maskable: true, automasked: true, noresize: false } as const;
 const MESSAGE = { eventfd: true, maskable: false, automasked: false, noresize: true } as const;
-const NOTICE = { eventfd: true, maskable: false, automasked: false, noresize: false } as const;
+/** MSI-X vectors can be set up one by one since 6.4. */
+const MESSAGE_EXTENDED = { ...MESSAGE, noresize: false } as const;
 
 /** Those of a PCI Express function; 0 leaves one out. */
 function interrupts(pin: 0 | 1, msi: number, msix: number): readonly Interrupt[] {
   const all: readonly Interrupt[] = [
     { index: 0, kind: "INTX", count: pin, ...PIN },
     { index: 1, kind: "MSI", count: msi, ...MESSAGE },
-    { index: 2, kind: "MSIX", count: msix, ...MESSAGE },
-    { index: 3, kind: "ERROR", count: 1, ...NOTICE },
-    { index: 4, kind: "REQUEST", count: 1, ...NOTICE },
+    { index: 2, kind: "MSIX", count: msix, ...MESSAGE_EXTENDED },
+    { index: 3, kind: "ERROR", count: 1, ...MESSAGE },
+    { index: 4, kind: "REQUEST", count: 1, ...MESSAGE },
   ];
   return all.filter(({ count }) => count > 0);
 }
@@ -158,13 +159,14 @@ export const NIC_VF: SimulatedFacts = {
   subsystem: { vendorId: 0x8086, deviceId: 0x0000 },
   names: { ...NETWORK, device: "Ethernet Adaptive Virtual Function" },
   driverCandidates: [GENERIC, candidate("iavf", "HOST", "pci:v00008086d00001889sv*sd*bc*sc*i*")],
-  link: null,
+  // A virtual function repeats what the link can, and says nothing of how it is.
+  link: { ...link(16_000, 16), currentSpeedMts: null, currentWidth: null },
   interrupts: interrupts(0, 0, 17),
   msix: msix(17, 3, 0n, 0x2000n),
   migration: { stopCopy: true, peerToPeer: true, preCopy: false, dmaLogging: false },
 };
 
-/** The SMMU of a Grace: 48-bit addresses, 20-bit SubstreamIDs, ATS and range invalidation. */
+/** The SMMU of a Grace: 48-bit addresses, 20-bit SubstreamIDs, range invalidation. */
 const GRACE_SMMU: IommuHardware = {
   kind: "ARM_SMMUV3",
   rawKind: 2,
@@ -173,9 +175,8 @@ const GRACE_SMMU: IommuHardware = {
   pasidPrivileged: false,
   pasidBits: 20,
   inputAddressBits: 48,
-  outputAddressBits: 48,
   iommuPasidBits: 20,
-  ats: true,
+  ats: null,
   rangeInvalidation: true,
   vendorData: new Uint8Array(0),
 };
@@ -185,6 +186,7 @@ const GRACE = {
   revisionId: 0xa1,
   link: link(32_000, 16),
   interrupts: interrupts(1, 16, 9),
+  msix: msix(9, 0, 0xb9_0000n, 0xba_0000n),
   addressTranslation: { ats: true, pri: false, pasid: true, pasidBits: 20 },
   iommuHardware: GRACE_SMMU,
 } as const;

@@ -4,11 +4,15 @@
 import { lstat, open, readdir, readlink } from "node:fs/promises";
 import { basename, join } from "node:path";
 
-/** One PCI function, unparsed. null: the file is not there, which is normal for each of them. */
-export interface RawDevice {
+/** The ids, unparsed: they stay as long as the function is there. */
+export interface IdTexts {
   readonly vendor: string | null;
   readonly device: string | null;
   readonly class: string | null;
+}
+
+/** One PCI function, unparsed. null: the file is not there, which is normal for each of them. */
+export interface RawDevice extends IdTexts {
   readonly resetMethod: string | null;
   readonly numaNode: string | null;
   /** Name of the bound driver, and the inode of the link to it: a new one with every bind. */
@@ -95,8 +99,8 @@ export async function readVfioDevices(folder: string): Promise<readonly string[]
   return names.filter((name) => /^vfio\d{1,9}$/.test(name)).sort();
 }
 
-/** Reads one function; null when it is not there. */
-export async function readRawDevice(sysRoot: string, address: string): Promise<RawDevice | null> {
+/** Reads one function; null when it is not there. known: its ids, when they have been read before. */
+export async function readRawDevice(sysRoot: string, address: string, known: IdTexts | null): Promise<RawDevice | null> {
   const folder = join(devicesFolder(sysRoot), address);
   const unreadable: string[] = [];
   const guarded = async <T>(name: string, fallback: T, read: Promise<T>): Promise<T> => {
@@ -110,9 +114,9 @@ export async function readRawDevice(sysRoot: string, address: string): Promise<R
   const attribute = (name: string) => guarded(name, null, readAttribute(join(folder, name)));
   const link = (name: string) => guarded(name, null, readLinkName(join(folder, name)));
   const [vendor, device, classCode, resetMethod, numaNode, driver, group, physicalFunction, vfioDevices] = await Promise.all([
-    attribute("vendor"),
-    attribute("device"),
-    attribute("class"),
+    known?.vendor ?? attribute("vendor"),
+    known?.device ?? attribute("device"),
+    known?.class ?? attribute("class"),
     attribute("reset_method"),
     attribute("numa_node"),
     guarded("driver", null, readDriver(folder)),

@@ -4,9 +4,11 @@
 import { join } from "node:path";
 import { type Address, type DeviceFacts, type GroupMember, type IommuGroup, parseAddress } from "../broker/device.js";
 import type { Observer } from "../broker/ports.js";
+import { DeviceIdentities, type ScannedFacts } from "./device-identities.js";
 import type { DriverOverrides } from "./driver-override.js";
 import { isVfioName, type LeavingDrivers } from "./leaving.js";
 import { devicesFolder, type RawDevice, readDriver, readHeaderType, readNames, readRawDevice, readVfioDevices } from "./sysfs-device.js";
+import type { SystemFiles } from "./system-file.js";
 
 /** Reads that are under way at once: enough to hide the pool's latency, few enough to leave descriptors for leases. */
 const AT_ONCE = 16;
@@ -33,7 +35,7 @@ export function parseDevice(
   address: Address,
   raw: RawDevice,
 ):
-  | { readonly facts: Omit<DeviceFacts, "iommuGroup" | "driverOverride" | "leaving">; readonly faults: readonly string[] }
+  | { readonly facts: Omit<ScannedFacts, "iommuGroup" | "driverOverride" | "leaving">; readonly faults: readonly string[] }
   | { readonly fault: string } {
   const vendorId = hex(raw.vendor, 4);
   const deviceId = hex(raw.device, 4);
@@ -71,14 +73,6 @@ export function parseDevice(
       physicalFunction,
       vfioBound: raw.vfioDevices.length > 0,
       bindKey: bindKeyOf(address, raw),
-      revisionId: null,
-      subsystem: null,
-      names: null,
-      driverCandidates: [],
-      place: null,
-      virtualFunctions: null,
-      vfIndex: null,
-      resetSet: null,
     },
   };
 }
@@ -124,10 +118,18 @@ export class SysfsScanner {
   readonly #overrides: DriverOverrides;
   readonly #leaving: LeavingDrivers;
   readonly #observer: Pick<Observer, "fault">;
+  readonly #identities: DeviceIdentities;
   /** What was last said of each device: a file that stays wrong is reported once, not with every scan. */
   readonly #said = new Map<string, string>();
 
-  constructor(sysRoot: string, overrides: DriverOverrides, leaving: LeavingDrivers, observer: Pick<Observer, "fault">) {
+  constructor(
+    sysRoot: string,
+    overrides: DriverOverrides,
+    leaving: LeavingDrivers,
+    observer: Pick<Observer, "fault">,
+    files: SystemFiles,
+  ) {
+    this.#identities = new DeviceIdentities(sysRoot, files);
     this.#sysRoot = sysRoot;
     this.#overrides = overrides;
     this.#leaving = leaving;
@@ -141,29 +143,40 @@ export class SysfsScanner {
     const present = new Set<string>(addresses);
     this.#overrides.keepOnly(present);
     this.#leaving.keepOnly(present);
+    this.#identities.keepOnly(present);
     for (const subject of this.#said.keys()) if (parseAddress(subject) !== null && !present.has(subject)) this.#said.delete(subject);
 
     const groups = new Map<string, Promise<IommuGroup | null>>();
+    const vfNumbers = new Map<Address, Promise<ReadonlyMap<string, number>>>();
     const all = await forEach(addresses, async (address) => {
       try {
-        return await this.#device(address, groups);
+        const facts = await this.#device(address, groups);
+        if (facts !== null) await this.#identities.update(facts, vfNumbers);
+        return facts;
       } catch (error) {
         this.#say(address, error instanceof Error ? error.message : String(error));
         return null;
       }
     });
-    return all.filter((facts) => facts !== null);
+    return this.#identities.complete(all.filter((facts) => facts !== null));
   }
 
-  async #device(address: Address, groups: Map<string, Promise<IommuGroup | null>>): Promise<DeviceFacts | null> {
-    const raw = await readRawDevice(this.#sysRoot, address);
+  async #device(address: Address, groups: Map<string, Promise<IommuGroup | null>>): Promise<ScannedFacts | null> {
+    const found = await this.#identities.find(address);
+    if (found === null || found.identity?.isBridge === true) return null;
+    const raw = await readRawDevice(this.#sysRoot, address, found.identity?.ids ?? null);
     if (raw === null) return null;
     const parsed = parseDevice(address, raw);
     if ("fault" in parsed) {
       this.#say(address, `left out of the inventory: ${parsed.fault}`);
       return null;
     }
-    if (await isBridge(this.#sysRoot, address, parsed.facts.classCode)) return null;
+    if (found.identity === null) {
+      const bridge = await isBridge(this.#sysRoot, address, parsed.facts.classCode);
+      const { vendor, device, class: classCode } = raw;
+      await this.#identities.add(address, found.inode, { vendor, device, class: classCode }, bridge);
+      if (bridge) return null;
+    }
     this.#say(address, parsed.faults.join("; "));
     let iommuGroup: IommuGroup | null = null;
     if (raw.group !== null) {

@@ -18,6 +18,10 @@ export interface ContractFixture {
   readonly region: number;
   /** Kinds of the descriptors of a device lease of one device, in order. */
   readonly kinds: (regions: number) => readonly DescriptorKind[];
+  /** Regions of the first that are no BAR, by index. */
+  readonly notBars: readonly number[];
+  /** Whether this kernel interface tells of the IOMMU. */
+  readonly iommu: boolean;
   /** What a reset of the first device answers. */
   readonly reset: "DONE" | "UNSUPPORTED";
   /** What a proof says while a client keeps a copy that it never used. On iommufd the kernel has no question for an unbound descriptor: it is not seen. */
@@ -134,7 +138,6 @@ export function hostContract(fixture: ContractFixture): void {
         }
         assert.ok(end <= region.backedSize);
         assert.equal(region.mappable, region.areas.length > 0);
-        assert.equal(region.bar, region.kind === "BAR" ? region.index : null);
         assert.notEqual(region.memoryTypeSource, "");
       }
       assert.equal(probe.regions.find((region) => region.index === fixture.region)?.mappable, true);
@@ -142,6 +145,63 @@ export function hostContract(fixture: ContractFixture): void {
       assert.equal(probe.notReady, null);
       assert.equal(probe.resetSupported, fixture.reset === "DONE");
       await assertFree(first);
+    });
+
+    balanced("a region that is no BAR has no BAR number, no BAR type, and a type of its own only when it is device-specific", async () => {
+      const { regions } = first.probe;
+      assert.deepEqual(
+        regions.filter((region) => region.kind !== "BAR").map((region) => region.index),
+        fixture.notBars,
+      );
+      for (const { index, bar, kind, prefetchable, is64bit, type } of regions) {
+        assert.equal(kind, index < 6 ? "BAR" : (["ROM", "CONFIG", "VGA"][index - 6] ?? "DEVICE_SPECIFIC"));
+        assert.equal(bar, kind === "BAR" ? index : null);
+        if (kind !== "BAR") assert.deepEqual([prefetchable, is64bit], [false, false]);
+        assert.equal(type !== null, kind === "DEVICE_SPECIFIC");
+      }
+    });
+
+    balanced("facts of a scan agree with each other over all devices", async () => {
+      const devices = await host.scan();
+      const byAddress = new Map(devices.map((device) => [device.address, device]));
+      for (const { address, place, physicalFunction, vfIndex, virtualFunctions, resetSet, driver, driverCandidates } of devices) {
+        assert.ok(place === null || /^pci[0-9a-f]{4,8}:[0-9a-f]{2}$/.test(place.root), address);
+        assert.ok(place?.ports.includes(address) !== true);
+        assert.equal(vfIndex !== null, physicalFunction !== null, address);
+        if (physicalFunction !== null) {
+          const owner = byAddress.get(physicalFunction)?.virtualFunctions;
+          assert.ok(owner?.addresses.includes(address) === true, address);
+          assert.ok((vfIndex ?? 0) < owner.total, address);
+        }
+        assert.ok(virtualFunctions === null || virtualFunctions.addresses.length <= virtualFunctions.total);
+        assert.equal(resetSet === null, place === null || place.ports.length === 0, address);
+        assert.ok(resetSet === null || resetSet.addresses.includes(address));
+        assert.ok(driver === "" || driverCandidates.some((candidate) => candidate.driver === driver), address);
+        const order = driverCandidates.map(({ kind }) => ["VFIO_VARIANT", "VFIO_GENERIC", "HOST"].indexOf(kind));
+        assert.deepEqual(order, [...order].sort());
+      }
+    });
+
+    balanced("facts of a probe agree with its regions and with each other", async () => {
+      const { interrupts, msix, resetSet, dmaBufExport, readiness, iommuHardware, regions, resetSupported } = first.probe;
+      const indexes = interrupts.map(({ index }) => index);
+      assert.deepEqual(
+        indexes,
+        [...indexes].sort((a, b) => a - b),
+      );
+      assert.ok(interrupts.every(({ count }) => count > 0));
+      assert.equal(interrupts.find(({ kind }) => kind === "MSIX")?.count ?? 0, msix?.vectors ?? 0);
+      for (const part of msix === null ? [] : [msix.table, msix.pending]) {
+        const region = regions.find(({ bar }) => bar === part.bar);
+        assert.ok(region !== undefined && part.offset + part.size <= region.size, `MSI-X in BAR ${part.bar}`);
+      }
+      assert.ok(resetSet === null || resetSet.addresses.includes(first.facts.address));
+      assert.ok(resetSet === null || resetSet.source === "KERNEL");
+      // Without either, nothing clears the device.
+      if (!resetSupported && resetSet === null) assert.equal(fixture.reset, "UNSUPPORTED");
+      for (const index of dmaBufExport.regions) assert.equal(regions.find((region) => region.index === index)?.mappable, true);
+      assert.notEqual(readiness, "");
+      assert.equal(iommuHardware !== null, fixture.iommu);
     });
 
     balanced("a device lease has its descriptors in order; close() closes them all, twice is harmless", async () => {

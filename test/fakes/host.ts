@@ -23,6 +23,8 @@ export interface FakeDevice {
   /** The next open is refused. */
   failOpen: boolean;
   notReady: string | null;
+  /** What a hot reset takes down with it. */
+  resetSet: readonly Address[] | null;
 }
 
 export class FakeHost implements Host {
@@ -48,6 +50,7 @@ export class FakeHost implements Host {
           reset: "DONE" as const,
           failOpen: false,
           notReady: null,
+          resetSet: null,
         };
         this.devices.set(address, { address, group, ...flags });
       }
@@ -96,7 +99,8 @@ export class FakeHost implements Host {
     const device = this.device(facts.address);
     if (!device.present) return refuse("DEVICE_REMOVED", "gone");
     if (device.held) return refuse("DEVICE_IN_USE", `${facts.address} is held by somebody else`);
-    return granted({ ...BARE_PROBE, resetSupported: device.reset !== "UNSUPPORTED", notReady: device.notReady });
+    const resetSet = device.resetSet === null ? null : { addresses: device.resetSet, source: "KERNEL" as const };
+    return granted({ ...BARE_PROBE, resetSupported: device.reset !== "UNSUPPORTED", notReady: device.notReady, resetSet });
   }
 
   async open(request: OpenRequest, devices: readonly KnownDevice[]): Promise<Outcome<OpenedLease>> {

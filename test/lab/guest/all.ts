@@ -1,6 +1,7 @@
 // Every test file that runs inside a guest, in this order, in one process: starting Node takes seconds under emulation.
 
 import "./boot.test.js";
+import "./facts.test.js";
 import "./inventory.test.js";
 import "./contract.test.js";
 import "./lease.test.js";

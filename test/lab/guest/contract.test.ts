@@ -20,10 +20,10 @@ const options = {
 const [vf0, vf1] = igbVfs;
 
 // Without reset; with FLR; the padded aperture (on the stock kernel the same device is an ordinary one).
-for (const [first, second, region, reset] of [
-  [edu, testdev, 0, "UNSUPPORTED"],
-  [vf0, vf1, 0, "DONE"],
-  [graceHopper, ivshmem, world === "iommufd" ? 4 : 0, "UNSUPPORTED"],
+for (const [first, second, region, reset, notBars] of [
+  [edu, testdev, 0, "UNSUPPORTED", [7]],
+  [vf0, vf1, 0, "DONE", [7]],
+  [graceHopper, ivshmem, world === "iommufd" ? 4 : 0, "UNSUPPORTED", [6, 7]],
 ] as const) {
   hostContract({
     rung: "[lab kernel]",
@@ -34,6 +34,8 @@ for (const [first, second, region, reset] of [
     first: first.address,
     second: second.address,
     region,
+    notBars,
+    iommu: world === "iommufd",
     kinds: () => (world === "iommufd" ? ["IOMMUFD", "DEVICE_UNBOUND"] : ["CONTAINER", "GROUP", "DEVICE"]),
     reset,
     unusedCopy: world === "iommufd" ? "PROVEN" : "STILL_HELD",

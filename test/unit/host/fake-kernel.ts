@@ -6,7 +6,9 @@ import { join } from "node:path";
 import type { KernelCalls } from "../../../src/host/machine.js";
 import {
   type BlockingQueue,
+  type IommuInfo,
   native,
+  type ResetFunction,
   type SysError,
   type SysResult,
   type VfioDeviceInfo,
@@ -22,6 +24,15 @@ export interface FakeDevice {
   readonly regions: readonly VfioRegionInfo[];
   /** The first bytes of config space from the first BAR register on. */
   readonly registers: Uint8Array;
+  /** All of config space but those registers. Left out: zeros. */
+  readonly config?: Uint8Array;
+  /** Vectors of each interrupt index; null: EINVAL. Left out: none has any. */
+  readonly interrupts?: readonly (number | null)[];
+  /** Left out: ENODEV. */
+  readonly hotReset?: readonly ResetFunction[];
+  readonly migration?: bigint;
+  /** Features that a probe finds, as `set 3`. Left out: DMA_BUF. */
+  readonly features?: readonly string[];
 }
 
 type File =
@@ -43,6 +54,7 @@ const ERRNO: Readonly<Record<string, number>> = {
   EINVAL: 22,
   EMFILE: 24,
   ENOTTY: 25,
+  EOPNOTSUPP: 95,
   ETIME: 62,
 };
 
@@ -64,6 +76,8 @@ export class FakeKernel implements KernelCalls {
   interfere: Interference = () => null;
   /** Whether mmap of a dma-buf works. */
   dmaBufMmap = false;
+  /** What IOMMU_GET_HW_INFO says; null: EOPNOTSUPP. */
+  iommu: IommuInfo | null = null;
 
   constructor(devRoot: string, devices: readonly FakeDevice[]) {
     this.devRoot = devRoot;
@@ -195,16 +209,36 @@ class FakeQueue implements BlockingQueue {
     });
   }
 
-  irqInfo(_deviceFd: number, index: number, subject: string): Promise<SysResult<VfioIrqInfo>> {
-    return this.#call("VFIO_DEVICE_GET_IRQ_INFO", subject, () => ({ index, flags: 0, count: 0 }));
+  irqInfo(deviceFd: number, index: number, subject: string): Promise<SysResult<VfioIrqInfo>> {
+    return this.#call("VFIO_DEVICE_GET_IRQ_INFO", subject, () => {
+      const count = this.#device(deviceFd).interrupts?.[index] ?? 0;
+      return count === null ? "EINVAL" : { index, flags: index === 0 ? 7 : 9, count };
+    });
+  }
+
+  iommuInfo(iommufd: number, device: number, subject: string): Promise<SysResult<IommuInfo>> {
+    return this.#call("IOMMU_GET_HW_INFO", subject, () => {
+      if (this.#kernel.files.get(iommufd)?.kind !== "iommufd" || device !== 1) return "EBADF";
+      return this.#kernel.iommu ?? "EOPNOTSUPP";
+    });
+  }
+
+  hotResetInfo(deviceFd: number, subject: string): Promise<SysResult<readonly ResetFunction[]>> {
+    return this.#call("VFIO_DEVICE_GET_PCI_HOT_RESET_INFO", subject, () => this.#device(deviceFd).hotReset ?? "ENODEV");
+  }
+
+  migrationFlags(deviceFd: number, subject: string): Promise<SysResult<bigint>> {
+    return this.#call("VFIO_DEVICE_FEATURE_MIGRATION", subject, () => this.#device(deviceFd).migration ?? 0n);
   }
 
   reset(deviceFd: number, subject: string): Promise<SysResult<null>> {
     return this.#call<null>("VFIO_DEVICE_RESET", subject, () => ((this.#device(deviceFd).flags & 1) === 0 ? "EINVAL" : null));
   }
 
-  featureProbe(deviceFd: number, feature: number, _direction: "get" | "set", subject: string): Promise<SysResult<boolean>> {
-    return this.#call("VFIO_DEVICE_FEATURE", subject, () => this.#device(deviceFd) !== undefined && feature === 11);
+  featureProbe(deviceFd: number, feature: number, direction: "get" | "set", subject: string): Promise<SysResult<boolean>> {
+    return this.#call("VFIO_DEVICE_FEATURE", subject, () =>
+      (this.#device(deviceFd).features ?? ["get 11"]).includes(`${direction} ${feature}`),
+    );
   }
 
   dmaBufExport(deviceFd: number, region: number, _offset: bigint, _length: bigint, subject: string): Promise<SysResult<number>> {
@@ -253,9 +287,13 @@ class FakeQueue implements BlockingQueue {
     return this.#call<Uint8Array>("pread", subject, () => {
       const device = this.#device(fd);
       const config = device.regions.find((region) => region.index === 7);
-      const at = config === undefined ? -1 : Number(offset - config.offset) - 0x10;
+      const at = config === undefined ? -1 : Number(offset - config.offset);
+      if (at < 0 || at >= 0x1000) return new Uint8Array(length);
       // As nvgrace: no more than one register a read.
-      return at >= 0 && at < 24 ? device.registers.slice(at, at + Math.min(length, 4)) : new Uint8Array(length);
+      const bytes = new Uint8Array(0x1000);
+      bytes.set(device.config ?? []);
+      bytes.set(device.registers, 0x10);
+      return bytes.slice(at, at + Math.min(length, 4));
     });
   }
 

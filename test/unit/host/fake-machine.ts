@@ -31,8 +31,9 @@ export class FakeMachine {
   readonly kernel: FakeKernel;
   readonly faults: string[] = [];
 
-  constructor() {
-    this.kernel = new FakeKernel(this.tree.devRoot, [
+  /** change: what is different from the usual about a device. */
+  constructor(change: (device: FakeDevice) => FakeDevice = (device) => device) {
+    const devices = [
       device(EDU, 3, 0, 2, [region(0, 0x100000n)]),
       device(GRACE, 7, 3, 3, [
         region(0, 0x1000000n),
@@ -43,7 +44,8 @@ export class FakeMachine {
       device(VF, 12, 5, 3, [region(0, 0x4000n)]),
       device(TWIN_A, 13, 6, 3, [region(0, 0x10000n)]),
       device(TWIN_B, 13, 7, 3, [region(0, 0x10000n)]),
-    ]);
+    ];
+    this.kernel = new FakeKernel(this.tree.devRoot, devices.map(change));
     for (const { address, group, vfio } of this.kernel.devices) {
       const driver = address === GRACE ? "nvgrace_gpu_vfio_pci" : "vfio-pci";
       // An empty memfd, which stands for every descriptor here, has no device number.
@@ -56,7 +58,7 @@ export class FakeMachine {
     const fault = (where: string, error: unknown): void => {
       this.faults.push(`${where}: ${error instanceof Error ? error.message : String(error)}`);
     };
-    return { sysRoot: tree.sysRoot, devRoot: tree.devRoot, observer: { fault }, kernel };
+    return { sysRoot: tree.sysRoot, devRoot: tree.devRoot, observer: { fault }, kernel, systemFiles: tree.systemFiles() };
   }
 
   remove(): void {

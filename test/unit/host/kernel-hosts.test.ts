@@ -57,7 +57,7 @@ describe("[made-up kernel] iommufd host", () => {
     ["VFIO_DEVICE_BIND_IOMMUFD", "EBUSY", "DEVICE_IN_USE", /legacy/],
     ["VFIO_DEVICE_BIND_IOMMUFD", "EPERM", "DEVICE_IN_USE", /another iommufd/],
     ["VFIO_DEVICE_BIND_IOMMUFD", "ENODEV", "DEVICE_REMOVED", /left the machine/],
-    ["VFIO_DEVICE_BIND_IOMMUFD", "EACCES", "HOST_OPERATION_FAILED", /VF token/],
+    ["VFIO_DEVICE_BIND_IOMMUFD", "EACCES", "VF_TOKEN_REQUIRED", /VF token/],
     ["VFIO_DEVICE_GET_INFO", "EINVAL", "HOST_OPERATION_FAILED", /VFIO_DEVICE_GET_INFO on 0000:00:10\.0: EINVAL \(22\)/],
     ["VFIO_DEVICE_GET_REGION_INFO", "EIO", "HOST_OPERATION_FAILED", /region 0/],
     ["pread", "EIO", "HOST_OPERATION_FAILED", /config/],
@@ -189,10 +189,8 @@ describe("[made-up kernel] iommufd host", () => {
   test("only a driver that trains memory is asked for readiness", async () => {
     const host = await start();
     await knownDevices(host, EDU);
-    assert.deepEqual(
-      machine.kernel.calls.filter((call) => call.startsWith("pread")),
-      new Array(6).fill(`pread ${EDU} config`),
-    );
+    const reads = machine.kernel.calls.filter((call) => call.startsWith("pread"));
+    assert.deepEqual([...new Set(reads)], [`pread ${EDU} config`]);
     await host.close();
   });
 
@@ -355,6 +353,7 @@ describe("[made-up kernel] legacy host", () => {
     ["open", "EACCES", "NO_PERMISSION"],
     ["open", "ENOENT", "DEVICE_REMOVED"],
     ["VFIO_GROUP_GET_DEVICE_FD", "ENODEV", "DEVICE_REMOVED"],
+    ["VFIO_GROUP_GET_DEVICE_FD", "EACCES", "VF_TOKEN_REQUIRED"],
     ["VFIO_SET_IOMMU", "EPERM", "HOST_OPERATION_FAILED"],
   ] as const) {
     test(`${operation} of the group or device: ${code} is ${reason}`, async () => {

@@ -3,6 +3,7 @@
 import { mkdirSync, mkdtempSync, readlinkSync, renameSync, rmSync, symlinkSync, unlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { SystemFiles } from "../../../src/host/system-file.js";
 
 export interface MadeUpDevice {
   readonly vendor?: string;
@@ -19,6 +20,13 @@ export interface MadeUpDevice {
   /** major:minor of the character device. */
   readonly cdev?: string;
   readonly headerType?: number;
+  readonly revision?: string;
+  readonly subsystem?: readonly [string, string];
+  /** `16.0 GT/s PCIe` and `4`, now and at most. */
+  readonly link?: readonly [string, string, string, string];
+  readonly totalVfs?: string;
+  /** Where its folder is below /sys/devices, as `pci0000:00/0000:00:15.0`. Left out: it is no link. */
+  readonly below?: string;
 }
 
 export class SysfsTree {
@@ -37,12 +45,24 @@ export class SysfsTree {
 
   add(address: string, facts: MadeUpDevice): void {
     const folder = this.folder(address);
+    if (facts.below !== undefined) {
+      mkdirSync(join(this.sysRoot, "devices", facts.below, address), { recursive: true });
+      symlinkSync(`../../../devices/${facts.below}/${address}`, folder);
+    }
     mkdirSync(folder, { recursive: true });
     this.write(address, "vendor", `${facts.vendor ?? "0x1234"}\n`);
     this.write(address, "device", `${facts.device ?? "0x11e8"}\n`);
     this.write(address, "class", `${facts.class ?? "0x00ff00"}\n`);
     this.write(address, "driver_override", `${facts.driverOverride ?? "(null)"}\n`);
     this.write(address, "numa_node", `${facts.numaNode ?? "-1"}\n`);
+    if (facts.revision !== undefined) this.write(address, "revision", `${facts.revision}\n`);
+    for (const [index, name] of ["subsystem_vendor", "subsystem_device"].entries()) {
+      if (facts.subsystem !== undefined) this.write(address, name, `${facts.subsystem[index]}\n`);
+    }
+    for (const [index, name] of ["current_link_speed", "current_link_width", "max_link_speed", "max_link_width"].entries()) {
+      if (facts.link !== undefined) this.write(address, name, `${facts.link[index]}\n`);
+    }
+    if (facts.totalVfs !== undefined) this.write(address, "sriov_totalvfs", `${facts.totalVfs}\n`);
     const config = Buffer.alloc(64);
     config[0x0e] = facts.headerType ?? 0;
     writeFileSync(join(folder, "config"), config);
@@ -83,6 +103,11 @@ export class SysfsTree {
 
   unplug(address: string): void {
     rmSync(this.folder(address), { recursive: true });
+  }
+
+  /** Where the lists of this machine would be. */
+  systemFiles(): SystemFiles {
+    return { pciIds: [join(this.root, "pci.ids")], modules: join(this.root, "modules") };
   }
 
   /** A node below /dev: an empty file, enough to be opened. */

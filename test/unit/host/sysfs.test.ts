@@ -30,6 +30,7 @@ describe("[files in a temporary folder] sysfs scan", () => {
       new DriverOverrides(native, tree.sysRoot, 100),
       new LeavingDrivers(native, tree.sysRoot, 100),
       observer,
+      tree.systemFiles(),
     );
   });
 
@@ -69,6 +70,7 @@ describe("[files in a temporary folder] sysfs scan", () => {
       vfioBound: true,
       leaving: false,
       ...UNKNOWN_FACTS,
+      driverCandidates: [{ driver: "vfio-pci", module: "", kind: "VFIO_GENERIC", source: "REGISTERED", alias: "" }],
     });
     assert.match(bindKey, /^0000:01:00\.0 vfio-pci \d+ vfio3$/);
     assert.deepEqual(faults, []);

@@ -144,9 +144,11 @@ describe("[real processes] BlockingQueue", () => {
       [queue.bindIommufd(file, 0, null, pci), "VFIO_DEVICE_BIND_IOMMUFD", pci],
       [queue.bindIommufd(file, 0, token, pci), "VFIO_DEVICE_BIND_IOMMUFD", pci],
       [queue.iommufdSetRlimitMode(file), "IOMMU_OPTION", "IOMMU_OPTION_RLIMIT_MODE"],
+      [queue.iommuInfo(file, 1, pci), "IOMMU_GET_HW_INFO", pci],
       [queue.deviceInfo(file, pci), "VFIO_DEVICE_GET_INFO", pci],
       [queue.regionInfo(file, 4, pci), "VFIO_DEVICE_GET_REGION_INFO", `${pci} region 4`],
       [queue.irqInfo(file, 2, pci), "VFIO_DEVICE_GET_IRQ_INFO", `${pci} irq 2`],
+      [queue.hotResetInfo(file, pci), "VFIO_DEVICE_GET_PCI_HOT_RESET_INFO", pci],
       [queue.reset(file, pci), "VFIO_DEVICE_RESET", pci],
       [queue.dmaBufExport(file, 4, 0n, 4096n, pci), "VFIO_DEVICE_FEATURE_DMA_BUF", `${pci} region 4`],
       [queue.containerApiVersion(file), "VFIO_GET_API_VERSION", "container"],
@@ -162,6 +164,7 @@ describe("[real processes] BlockingQueue", () => {
     }
     assert.deepEqual(await queue.featureProbe(file, 11, "get", pci), { value: false, error: null });
     assert.deepEqual(await queue.featureProbe(file, 0, "set", pci), { value: false, error: null });
+    assert.deepEqual(await queue.migrationFlags(file, pci), { value: 0n, error: null });
     must(await queue.close(file));
   });
 
