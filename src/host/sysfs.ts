@@ -122,13 +122,7 @@ export class SysfsScanner {
   /** What was last said of each device: a file that stays wrong is reported once, not with every scan. */
   readonly #said = new Map<string, string>();
 
-  constructor(
-    sysRoot: string,
-    overrides: DriverOverrides,
-    leaving: LeavingDrivers,
-    observer: Pick<Observer, "fault">,
-    files: SystemFiles,
-  ) {
+  constructor(sysRoot: string, overrides: DriverOverrides, leaving: LeavingDrivers, observer: Pick<Observer, "fault">, files: SystemFiles) {
     this.#identities = new DeviceIdentities(sysRoot, files);
     this.#sysRoot = sysRoot;
     this.#overrides = overrides;
