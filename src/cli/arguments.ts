@@ -89,9 +89,13 @@ function commandOf(words: readonly string[]): { readonly command: CommandSpec | 
   const command = (second === undefined ? null : findCommand(`${first} ${second}`)) ?? findCommand(first);
   if (command !== null) return { command, operands: words.slice(command.name.split(" ").length) };
   if (family.length > 0) {
-    const near = second === undefined ? null : nearest(`${first} ${second}`, family);
     const said = second === undefined ? `\`${first}\` needs a second word` : `there is no command \`${first} ${printable(second)}\``;
-    throw new CliError("usage", said, suggestion(near) ?? `one of ${family.map((name) => `\`${name}\``).join(", ")}`);
+    throw new CliError(
+      "usage",
+      said,
+      (second === undefined ? null : suggestion(`${first} ${second}`, family)) ??
+        `one of ${family.map((name) => `\`${name}\``).join(", ")}`,
+    );
   }
   throw unknownCommand(first);
 }
@@ -99,17 +103,16 @@ function commandOf(words: readonly string[]): { readonly command: CommandSpec | 
 /** The error for a word that is no command. */
 export function unknownCommand(name: string): CliError {
   const message = `there is no command \`${printable(name)}\``;
-  return new CliError("usage", message, suggestion(nearest(name, COMMAND_NAMES)) ?? "`aperturectl help` lists the commands");
+  return new CliError("usage", message, suggestion(name, COMMAND_NAMES) ?? "`aperturectl help` lists the commands");
 }
 
 function rejectUnknownOptions(given: readonly string[], command: CommandSpec | null): void {
   const known = [...GLOBAL_OPTIONS, ...(command?.options ?? [])].map(({ name }) => name);
   for (const name of given) {
     if (known.includes(name)) continue;
-    const near = nearest(name, known);
     const where = command === null ? "aperturectl" : `\`${command.name}\``;
     const shown = name.length === 1 ? `-${printable(name)}` : `--${printable(name)}`;
-    throw new CliError("usage", `${where} has no option ${shown}`, suggestion(near === null ? null : `--${near}`) ?? helpFor(command));
+    throw new CliError("usage", `${where} has no option ${shown}`, suggestion(name, known, "--") ?? helpFor(command));
   }
 }
 
@@ -138,7 +141,7 @@ function outputFormat(text: string | undefined): OutputFormat {
   throw new CliError(
     "usage",
     `there is no output format \`${printable(text)}\``,
-    suggestion(nearest(text, OUTPUT_FORMATS)) ?? `one of ${OUTPUT_FORMATS.join(", ")}`,
+    suggestion(text, OUTPUT_FORMATS) ?? `one of ${OUTPUT_FORMATS.join(", ")}`,
   );
 }
 
@@ -150,8 +153,10 @@ function timeoutMs(text: string | undefined): number | undefined {
   throw new CliError("usage", `--timeout ${printable(text)} is not a number of seconds above 0`, "for example --timeout 30");
 }
 
-function suggestion(near: string | null): string | null {
-  return near === null ? null : `did you mean \`${near}\`?`;
+/** Words for the nearest known word; null: none is near. */
+export function suggestion(word: string, known: readonly string[], sign = ""): string | null {
+  const near = nearest(word, known);
+  return near === null ? null : `did you mean \`${sign}${near}\`?`;
 }
 
 function helpFor(command: CommandSpec | null): string {

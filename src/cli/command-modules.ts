@@ -12,6 +12,7 @@ export const COMMAND_MODULES: Readonly<Record<CommandName, () => Promise<Command
   exec: () => import("./commands/exec.js"),
   host: () => import("./commands/host.js"),
   watch: () => import("./commands/watch.js"),
+  completion: () => import("./commands/completion.js"),
   help: () => import("./commands/help.js"),
   version: () => import("./commands/version.js"),
 };

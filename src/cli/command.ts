@@ -27,6 +27,7 @@ export type CommandName =
   | "leases"
   | "release"
   | "host"
+  | "completion"
   | "help"
   | "version";
 

@@ -10,9 +10,13 @@ import { printable } from "./printable.js";
 import type { Terminal } from "./terminal.js";
 import { version } from "./version.js";
 
+/** Not in the table: nobody types it, completion scripts do. */
+const COMPLETE = "__complete";
+
 /** Runs one command; failures are told on the terminal. */
 export async function run(argv: readonly string[], terminal: Terminal): Promise<number> {
   try {
+    if (argv[0] === COMPLETE) return await (await import("./complete-line.js")).completeLine(argv.slice(1), terminal);
     return await dispatch(parseArguments(argv), terminal);
   } catch (error) {
     report(error, terminal);
