@@ -22,6 +22,7 @@
         "sys/pidfd.cc",
         "sys/poller.cc",
         "sys/poller_channel.cc",
+        "sys/program.cc",
         "sys/region_caps.cc",
         "sys/result.cc",
         "sys/scm.cc",

@@ -78,6 +78,19 @@ export interface VfioIrqInfo {
   readonly count: number;
 }
 
+/** What a process runs, and where. Paths are bytes: a file name need not be UTF-8. */
+export interface ProgramFacts {
+  /** Target of /proc/PID/exe; empty: executableError has the errno's name. A path in the file's own mount namespace. */
+  readonly executable: Uint8Array;
+  readonly executableError: string;
+  /** Identity of the executable file. */
+  readonly device: bigint;
+  readonly inode: bigint;
+  /** Path in the cgroup v2 hierarchy; empty: cgroupError has the errno's name, ENODATA when there is no such hierarchy. */
+  readonly cgroup: Uint8Array;
+  readonly cgroupError: string;
+}
+
 /**
  * One FIFO of blocking operations, run on a native thread of its own that lives only while there is work. BIND, RESET, the last
  * close of a device and a read of a device that is not ready can take 0.1 to 256 s in the kernel: they never run on the event loop nor on
@@ -123,6 +136,10 @@ export interface BlockingQueue {
   pread(fd: number, offset: bigint, length: number, subject: string): Promise<SysResult<Uint8Array>>;
   /** pwrite(2) of all bytes; value: bytes written. */
   pwrite(fd: number, offset: bigint, data: Uint8Array, subject: string): Promise<SysResult<number>>;
+  /** Executable and cgroup of a process, from /proc. The number may be another process's by the time of the answer: ask its pidfd afterwards. */
+  program(pid: number): Promise<SysResult<ProgramFacts>>;
+  /** Whether path is, here, the very file (not a link) with this identity. Looks the path up: a file system that hangs keeps the thread. */
+  isFile(path: string, device: bigint, inode: bigint): Promise<SysResult<boolean>>;
   /** Refuses new operations (code CLOSED); resolves when the last one has ended. */
   finish(): Promise<null>;
 }
@@ -275,6 +292,8 @@ export interface Native {
   connectSeqpacket(path: string): SysResult<number>;
   /** SO_PEERCRED and SO_PEERPIDFD of a connected UNIX socket; refuses other domains (code NOT_UNIX). */
   peerCredentials(fd: number): SysResult<PeerCredentials>;
+  /** SO_PEERGROUPS: supplementary groups of the connecting process at connect time. More than most: ERANGE. */
+  peerGroups(fd: number, most: number): SysResult<readonly number[]>;
   /** poll(2) with timeout 0 on a pidfd: false once the process has exited. */
   isAlive(pidfd: number): boolean;
   /** pidfd_open(2). */

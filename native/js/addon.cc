@@ -26,6 +26,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   function("unlinkSocket", UnlinkSocketJs);
   function("connectSeqpacket", ConnectSeqpacketJs);
   function("peerCredentials", PeerCredentialsJs);
+  function("peerGroups", PeerGroupsJs);
   function("isAlive", IsAliveJs);
   function("pidfdOpen", PidfdOpenJs);
   function("pidfdInode", PidfdInodeJs);

@@ -73,6 +73,13 @@ Napi::Value PeerCredentialsJs(const Napi::CallbackInfo& info) {
   return Return(info, PeerOf(Args(info, "peerCredentials").Descriptor(0, "fd")));
 }
 
+Napi::Value PeerGroupsJs(const Napi::CallbackInfo& info) {
+  const Args args(info, "peerGroups");
+  const int fd = args.Descriptor(0, "fd");
+  const auto most = static_cast<size_t>(args.Integer(1, "most", 1, 65536));
+  return Return(info, PeerGroups(fd, most));
+}
+
 Napi::Value IsAliveJs(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), IsAlive(Args(info, "isAlive").Descriptor(0, "pidfd")));
 }

@@ -9,6 +9,7 @@ Napi::Value ListenUnixJs(const Napi::CallbackInfo& info);
 Napi::Value UnlinkSocketJs(const Napi::CallbackInfo& info);
 Napi::Value ConnectSeqpacketJs(const Napi::CallbackInfo& info);
 Napi::Value PeerCredentialsJs(const Napi::CallbackInfo& info);
+Napi::Value PeerGroupsJs(const Napi::CallbackInfo& info);
 Napi::Value IsAliveJs(const Napi::CallbackInfo& info);
 Napi::Value PidfdOpenJs(const Napi::CallbackInfo& info);
 Napi::Value PidfdInodeJs(const Napi::CallbackInfo& info);

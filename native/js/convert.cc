@@ -155,6 +155,23 @@ Napi::Value ToJs(Napi::Env env, std::vector<uint8_t>& value) {
   return array;
 }
 
+Napi::Value ToJs(Napi::Env env, std::vector<uint32_t>& value) {
+  Napi::Array array = Napi::Array::New(env, value.size());
+  for (size_t i = 0; i < value.size(); i++) array.Set(static_cast<uint32_t>(i), value[i]);
+  return array;
+}
+
+Napi::Value ToJs(Napi::Env env, Program& value) {
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("executable", ToJs(env, value.executable));
+  object.Set("executableError", value.exe_error);
+  object.Set("device", Napi::BigInt::New(env, value.device));
+  object.Set("inode", Napi::BigInt::New(env, value.inode));
+  object.Set("cgroup", ToJs(env, value.cgroup));
+  object.Set("cgroupError", value.cgroup_error);
+  return object;
+}
+
 Napi::Value ToJs(Napi::Env env, DeviceFacts& value) {
   Napi::Object object = Napi::Object::New(env);
   object.Set("flags", value.flags);

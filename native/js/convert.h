@@ -14,6 +14,7 @@
 #include "sys/hot_reset.h"
 #include "sys/iommufd.h"
 #include "sys/listen_unix.h"
+#include "sys/program.h"
 #include "sys/result.h"
 #include "sys/scm.h"
 #include "sys/socket.h"
@@ -67,6 +68,8 @@ Napi::Value ToJs(Napi::Env env, size_t& value);
 // Descriptors leave their C++ owner here; what JavaScript does not wrap is lost from now on.
 Napi::Value ToJs(Napi::Env env, UniqueFd& value);
 Napi::Value ToJs(Napi::Env env, std::vector<uint8_t>& value);
+Napi::Value ToJs(Napi::Env env, std::vector<uint32_t>& value);
+Napi::Value ToJs(Napi::Env env, Program& value);
 Napi::Value ToJs(Napi::Env env, DeviceFacts& value);
 Napi::Value ToJs(Napi::Env env, RegionFacts& value);
 Napi::Value ToJs(Napi::Env env, IrqFacts& value);

@@ -8,6 +8,7 @@
 #include "sys/descriptor.h"
 #include "sys/hot_reset.h"
 #include "sys/iommufd.h"
+#include "sys/program.h"
 #include "sys/serial_queue.h"
 #include "sys/vfio.h"
 
@@ -215,6 +216,19 @@ class BlockingQueue : public Napi::ObjectWrap<BlockingQueue> {
                        [=] { return WriteAt(fd, offset, data->data(), data->size(), subject); });
   }
 
+  Napi::Value ReadProgramOf(const Napi::CallbackInfo& info) {
+    const auto pid = static_cast<int>(Args(info, "BlockingQueue.program").Integer(0, "pid", 1, INT32_MAX));
+    return Run<Program>(info, "open", "/proc/" + std::to_string(pid), [=] { return ReadProgram(pid); });
+  }
+
+  Napi::Value IsSameFile(const Napi::CallbackInfo& info) {
+    const Args args(info, "BlockingQueue.isFile");
+    const std::string path = args.Text(0, "path");
+    const uint64_t device = args.Uint64(1, "device");
+    const uint64_t inode = args.Uint64(2, "inode");
+    return Run<bool>(info, "statx", path, [=] { return IsFile(path, device, inode); });
+  }
+
   Napi::Value Finish(const Napi::CallbackInfo& info) {
     state_->closed = true;
     const Napi::Promise::Deferred deferred(info.Env());
@@ -267,6 +281,8 @@ Napi::Function BlockingQueueClass(Napi::Env env) {
           BlockingQueue::InstanceMethod<&BlockingQueue::GroupGetDevice>("groupGetDevice"),
           BlockingQueue::InstanceMethod<&BlockingQueue::Pread>("pread"),
           BlockingQueue::InstanceMethod<&BlockingQueue::Pwrite>("pwrite"),
+          BlockingQueue::InstanceMethod<&BlockingQueue::ReadProgramOf>("program"),
+          BlockingQueue::InstanceMethod<&BlockingQueue::IsSameFile>("isFile"),
           BlockingQueue::InstanceMethod<&BlockingQueue::Finish>("finish"),
       });
 }

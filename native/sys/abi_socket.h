@@ -9,6 +9,10 @@
 #error "this architecture numbers socket options differently"
 #endif
 
+// uapi/asm-generic/socket.h, Linux 4.13
+#ifndef SO_PEERGROUPS
+#define SO_PEERGROUPS 59
+#endif
 // uapi/asm-generic/socket.h and linux/socket.h, Linux 6.5
 #ifndef SO_PASSPIDFD
 #define SO_PASSPIDFD 76

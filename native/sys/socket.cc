@@ -49,6 +49,17 @@ Result<Peer> PeerOf(int fd) {
   return peer;
 }
 
+Result<std::vector<uint32_t>> PeerGroups(int fd, size_t most) {
+  // gid_t is 32 bits on every architecture that Node runs on.
+  static_assert(sizeof(gid_t) == sizeof(uint32_t));
+  std::vector<uint32_t> groups(most);
+  auto size = static_cast<socklen_t>(most * sizeof(uint32_t));
+  if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups.data(), &size) < 0)
+    return MakeError("getsockopt(SO_PEERGROUPS)", errno, "descriptor " + std::to_string(fd));
+  groups.resize(size / sizeof(uint32_t));
+  return groups;
+}
+
 bool AddressInDirectory(int directory, const std::string& name, struct sockaddr_storage* out,
                         socklen_t* length) {
   const std::string path = "/proc/self/fd/" + std::to_string(directory) + "/" + name;

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "sys/result.h"
 #include "sys/unique_fd.h"
@@ -20,6 +21,9 @@ struct Peer {
 
 // ESRCH: the connecting process has been reaped and the kernel cannot name it any more.
 Result<Peer> PeerOf(int fd);
+// Supplementary groups of the connecting process at connect time, ascending. ERANGE: more than most (a
+// process can have 65,536).
+Result<std::vector<uint32_t>> PeerGroups(int fd, size_t most);
 Result<UniqueFd> ConnectSeqpacket(const std::string& path);
 
 // connect() to directory/name, whatever the length of the directory's path: sun_path holds 107 bytes, and

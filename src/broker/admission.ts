@@ -22,6 +22,8 @@ export interface AdmissionContext {
   readonly book: Book;
   readonly tenants: TenantMemory;
   readonly rules: readonly PolicyRule[];
+  /** The peer, as policy knows it. */
+  readonly caller: Caller;
   readonly active: Iterable<Lease>;
   readonly leasesPerUid: number;
 }
@@ -33,7 +35,7 @@ export function admit(context: AdmissionContext, peer: Peer, request: AcquireReq
   for (const { address, regions: indexes } of request.devices) {
     const view = context.inventory.get(address);
     if (view === null) return refuse("DEVICE_NOT_FOUND", `there is no device ${address} on this host`, { address });
-    const rule = decide(context.rules, callerOf(peer), view.facts, { kind: request.kind, mode: "HAND_OFF", delegate: false });
+    const rule = decide(context.rules, context.caller, view.facts, { kind: request.kind, mode: "HAND_OFF", delegate: false });
     if (rule.refusal) return rule;
     allowDeviceScope &&= rule.value.allowDeviceScope;
     quota = Math.min(quota, rule.value.maxLeases ?? quota);
@@ -89,8 +91,4 @@ function atomicSets(context: AdmissionContext, devices: Admission["devices"]): O
     sets.push({ members, leased: [known] });
   }
   return granted(sets);
-}
-
-function callerOf({ uid, gid }: Peer): Caller {
-  return { uid, gid, groups: [], executable: null, cgroup: null };
 }

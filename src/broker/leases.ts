@@ -3,6 +3,7 @@
 
 import { type Admission, admit } from "./admission.js";
 import { Book } from "./book.js";
+import { callerOf, identify, needsProgram } from "./caller.js";
 import type { Address } from "./device.js";
 import type { Inventory } from "./inventory.js";
 import { type AcquireRequest, type Claim, type Lease, type LeaseView, leasePhase } from "./lease.js";
@@ -83,8 +84,17 @@ export class Leases {
     });
   }
 
+  get policy(): readonly PolicyRule[] {
+    return this.#rules;
+  }
+
+  /** From now on. Leases that are there stay as they are. */
   setPolicy(rules: readonly PolicyRule[]): void {
     this.#rules = rules;
+  }
+
+  isOperator(peer: Peer): boolean {
+    return this.#operators.has(peer.uid);
   }
 
   /** Refuses new leases from now on. Leases that are held go on: their descriptors are with the clients. */
@@ -144,6 +154,8 @@ export class Leases {
   // ---- acquire ----
 
   async #acquire(peer: Peer, request: AcquireRequest, requestKey: string | null): Promise<Outcome<Lease>> {
+    const caller = needsProgram(this.#rules) ? await identify(peer, () => this.#rules) : granted(callerOf(peer));
+    if (caller.refusal) return caller;
     if (this.#draining) return refuse("DRAINING", "the daemon is stopping and takes no new leases");
     const { inventory, book, tenants } = { inventory: this.#inventory, book: this.#book, tenants: this.#tenants };
     const context = {
@@ -151,6 +163,7 @@ export class Leases {
       book,
       tenants,
       rules: this.#rules,
+      caller: caller.value,
       active: this.#active.values(),
       leasesPerUid: this.#limits.leasesPerUid,
     };

@@ -43,7 +43,8 @@ export interface PolicyRule {
 /** Who calls. */
 export interface Caller {
   readonly uid: number;
-  readonly gid: number;
+  /** null: none was told (a caller made of words). */
+  readonly gid: number | null;
   /** Supplementary groups. null: the process has too many to keep, and none of them counts. */
   readonly groups: readonly number[] | null;
   /** null: it cannot be known, and matches no pattern. */

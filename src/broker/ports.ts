@@ -93,6 +93,12 @@ export interface Host {
   close(): Promise<void>;
 }
 
+/** What a process runs and where: paths, as policy matches them. */
+export interface Program {
+  readonly executable: string | null;
+  readonly cgroup: string | null;
+}
+
 /** A process that called, identified at accept; liveness is asked last, before a side effect. */
 export interface Peer {
   /** Number of the process in this run of the daemon: never used twice. */
@@ -100,6 +106,13 @@ export interface Peer {
   readonly pid: number;
   readonly uid: number;
   readonly gid: number;
+  /** Supplementary groups at connect time. null: more than are kept (peer/groups.ts). */
+  readonly groups: readonly number[] | null;
+  /**
+   * What the process runs and where, read once in its life, at the first call; a part that cannot be known is null. Asks for the executable's name in the file
+   * system only when `named` wants that path. The process may have exited meanwhile: ask isAlive() afterwards.
+   */
+  program(named: (executable: string) => boolean): Promise<Program>;
   /** False once the process has exited (pidfd). */
   isAlive(): boolean;
   /** Keeps its exit watched (Leases.processExited) although all its connections may close; the returned function ends that, once. */

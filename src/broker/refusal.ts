@@ -46,6 +46,7 @@ export const REASONS = {
   REGION_NOT_FOUND: { status: "NOT_FOUND", next: "look at the device's regions with `aperturectl device ADDRESS`" },
   LEASE_NOT_FOUND: { status: "NOT_FOUND", next: "list your leases with `aperturectl leases`" },
   POLICY_DENIED: { status: "PERMISSION_DENIED", next: "ask the operator for a [[policy]] rule that covers this user and device" },
+  NOT_OPERATOR: { status: "PERMISSION_DENIED", next: "call as root or as the daemon's own user" },
   PEER_UNKNOWN: { status: "UNAUTHENTICATED", next: "connect over the daemon's UNIX socket, from a process its pid namespace can see" },
   PEER_GONE: { status: "UNAUTHENTICATED", next: "call from a process that is still running" },
   NO_VFIO_DRIVER: {

@@ -13,20 +13,26 @@ import { GrpcListener } from "../peer/grpc-listener.js";
 import { Processes } from "../peer/processes.js";
 import type { ListeningSocket } from "../peer/socket-path.js";
 import { PollSet } from "../poll-set.js";
-import type { HostFacts } from "../rpc/host-service.js";
+import type { HostFacts, ReloadReport } from "../rpc/host-service.js";
 import { RpcServer } from "../rpc/server.js";
 import { DeviceSeries } from "../telemetry/device-series.js";
+import type { LogLevel } from "../telemetry/events.js";
 import type { Log } from "../telemetry/log.js";
 import type { PeerRejection } from "../telemetry/metric-table.js";
 import { Metrics } from "../telemetry/metrics.js";
 import { TelemetryObserver } from "../telemetry/observer.js";
 import { ScrapeServer } from "../telemetry/scrape.js";
 import { inTraceOf } from "../telemetry/trace.js";
-import type { Config } from "./config.js";
+import type { Config, ConfigOutcome } from "./config.js";
+import { limitsOf } from "./limits.js";
+import { LiveSettings } from "./live-settings.js";
+import { makeReload } from "./reload.js";
 import { SETTING_NAMES, SETTINGS } from "./settings.js";
 
 export interface DaemonParts {
   readonly config: Config;
+  /** Reads the configuration again, from where config came. */
+  readonly load: () => ConfigOutcome;
   readonly log: Log;
   readonly host: Host;
   readonly backendReason: string;
@@ -38,6 +44,8 @@ export interface DaemonParts {
 export interface Daemon {
   /** Scans, probes, then serves. problem: why it cannot. */
   start(): Promise<{ readonly metricsAddress: string | null; readonly problem: string | null }>;
+  /** Reads the configuration again. */
+  reload(): ReloadReport;
   /** Refuses new leases, lets calls end, closes everything. Leases that are held stay with their holders. */
   stop(): Promise<void>;
 }
@@ -51,12 +59,11 @@ export const systemClock: Clock = {
   },
 };
 
-/** Probes that are not over by then go on in the background: one device that is not ready must not keep the daemon from serving the others. */
-const FIRST_PROBES_MS = 5_000;
-
 export function compose(parts: DaemonParts): Daemon {
   const { config, log, host, sockets } = parts;
+  const live = new LiveSettings(config.settings);
   const { settings } = config;
+  const limits = limitsOf(live);
   const observer = new TelemetryObserver(log);
   const pollSet = new PollSet((error) => observer.fault("poll", error));
   const inventory = new Inventory(host, systemClock, observer);
@@ -68,42 +75,27 @@ export function compose(parts: DaemonParts): Daemon {
   const rejected = (reason: PeerRejection, pid: number, uid: number): void => observer.rejected(reason, pid, uid);
   const channels: Channels = new Channels({
     pollSet,
-    limits: {
-      firstCallMs: settings["limits.first_call_ms"],
-      ackMs: settings["limits.ack_ms"],
-      descriptorsInFlight: settings["limits.descriptors_in_flight"],
-      descriptorsPerMessage: pollSet.maxDescriptors,
-    },
+    limits: limits.channels,
     now: systemClock.now,
     onRejected: (reason, peer) => rejected(reason, peer.pid, peer.uid),
   });
   const leases = new Leases({
     ...{ host, inventory, handover: channels, clock: systemClock, newId: randomUUID, observer },
-    limits: {
-      leasesPerUid: settings["limits.leases_per_uid"],
-      endedMs: settings["limits.ended_lease_ms"],
-      endedKept: settings["limits.ended_leases"],
-      retryMinMs: settings["limits.retry_min_ms"],
-      retryMaxMs: settings["limits.retry_max_ms"],
-    },
+    limits: limits.leases,
     rules: config.policy,
     operators: [0, process.geteuid?.() ?? 0],
   });
 
-  const connectionLimits = { connections: settings["limits.connections"], connectionsPerUid: settings["limits.connections_per_uid"] };
   const listener: GrpcListener = new GrpcListener({
-    ...{ pollSet, processes, limits: { ...connectionLimits, firstCallMs: settings["limits.first_call_ms"] } },
+    ...{ pollSet, processes, limits: limits.listener },
     inject: (socket) => rpc.inject(socket),
     onRejected: rejected,
     onFault: (error) => observer.fault("accept", error),
   });
   const rpc = new RpcServer({
-    ...{ inventory, leases, host, facts: hostFacts(parts) },
-    limits: {
-      requestBytes: settings["limits.request_bytes"],
-      streamsPerConnection: settings["limits.streams_per_connection"],
-      watchers: settings["limits.watchers"],
-    },
+    ...{ inventory, leases, host, facts: hostFacts(parts, live) },
+    limits: limits.rpc,
+    reload: () => reload(),
     peerOf: (key) => listener.peerOf(key),
     onCall: (key) => listener.called(key),
     observeCall: (path, kind) => metrics.calls.begin(path, kind),
@@ -124,7 +116,7 @@ export function compose(parts: DaemonParts): Daemon {
   let ready = false;
   const scrape = new ScrapeServer({ metrics, ready: () => ready, onFault: (where, error) => observer.fault(where, error) });
 
-  const channelCounter = new ConnectionCounter(connectionLimits);
+  const channelCounter = new ConnectionCounter(limits.listener);
   const listenForChannels = (): number =>
     must(
       pollSet.listen(sockets.channel.fd, {
@@ -133,7 +125,18 @@ export function compose(parts: DaemonParts): Daemon {
       }),
     );
 
-  let rescan: NodeJS.Timeout | null = null;
+  const rescans = new Rescans(
+    inventory,
+    (error) => observer.fault("rescan", error),
+    () => live.now["inventory.rescan_ms"],
+  );
+  const reload = makeReload({
+    ...{ live, leases, log, metrics, load: parts.load },
+    onApplied: () => {
+      log.setLevel(live.now["log.level"] as LogLevel);
+      rescans.restart();
+    },
+  });
   let channelListener: number | null = null;
   return {
     start: async () => {
@@ -141,26 +144,26 @@ export function compose(parts: DaemonParts): Daemon {
       const scraped = address === "off" ? null : await listenForScrapes(scrape, address);
       if (scraped?.problem) return { metricsAddress: null, problem: scraped.problem };
       await inventory.refresh();
-      await within(FIRST_PROBES_MS, inventory.settled());
+      // Probes that are not over by then go on in the background: one device that is not ready must not keep the daemon from serving the others.
+      await within(settings["inventory.first_probes_ms"], inventory.settled());
       channelListener = listenForChannels();
       listener.listen(sockets.grpc.fd);
-      rescan = setInterval(() => {
-        inventory.refresh().catch((error: unknown) => observer.fault("rescan", error));
-      }, settings["inventory.rescan_ms"]);
+      rescans.restart();
       rpc.setServing(true);
       ready = true;
       return { metricsAddress: scraped?.address ?? null, problem: null };
     },
+    reload,
     stop: async () => {
       ready = false;
       leases.drain();
       rpc.setServing(false);
-      if (rescan) clearInterval(rescan);
+      rescans.stop();
       listener.stopListening();
       if (channelListener !== null) pollSet.remove(channelListener);
       sockets.grpc.unlink();
       sockets.channel.unlink();
-      await rpc.shutdown(settings["limits.shutdown_ms"]);
+      await rpc.shutdown(live.now["limits.shutdown_ms"]);
       listener.destroyAll();
       channels.close();
       processes.close();
@@ -195,17 +198,41 @@ function acceptChannel(context: {
   channels.add(accepted, identified.peer, leave);
 }
 
-function hostFacts(parts: DaemonParts): HostFacts {
-  const { settings } = parts.config;
-  const limits = SETTING_NAMES.flatMap((name) => {
-    const setting = SETTINGS[name];
-    return setting.type === "number" ? [{ name, value: BigInt(settings[name] as number), unit: setting.unit }] : [];
-  });
+/** Scans the machine again and again, also when nobody tells of a change. */
+class Rescans {
+  readonly #inventory: Inventory;
+  readonly #onFault: (error: unknown) => void;
+  readonly #every: () => number;
+  #timer: NodeJS.Timeout | null = null;
+
+  constructor(inventory: Inventory, onFault: (error: unknown) => void, every: () => number) {
+    this.#inventory = inventory;
+    this.#onFault = onFault;
+    this.#every = every;
+  }
+
+  restart(): void {
+    this.stop();
+    this.#timer = setInterval(() => this.#inventory.refresh().catch(this.#onFault), this.#every());
+  }
+
+  stop(): void {
+    if (this.#timer) clearInterval(this.#timer);
+    this.#timer = null;
+  }
+}
+
+function hostFacts(parts: DaemonParts, live: LiveSettings): HostFacts {
+  const limits = (): ReturnType<HostFacts["limits"]> =>
+    SETTING_NAMES.flatMap((name) => {
+      const setting = SETTINGS[name];
+      return setting.type === "number" ? [{ name, value: BigInt(live.now[name] as number), unit: setting.unit }] : [];
+    }).sort((a, b) => (a.name < b.name ? -1 : 1));
   return {
     version: parts.version,
     kernelRelease: release(),
     backendReason: parts.backendReason,
-    limits: limits.sort((a, b) => (a.name < b.name ? -1 : 1)),
+    limits,
     instanceId: randomUUID(),
     startTime: systemClock.now(),
     channelPath: parts.sockets.channel.path,

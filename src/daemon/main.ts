@@ -9,13 +9,20 @@ import { type ListeningSocket, listenAt } from "../peer/socket-path.js";
 import type { LogLevel } from "../telemetry/events.js";
 import { Log } from "../telemetry/log.js";
 import { compose, packageVersion } from "./compose.js";
-import { type Config, loadConfig, USAGE } from "./config.js";
+import { type Config, type ConfigOutcome, loadConfig } from "./config.js";
+import { warningsOf } from "./config-check.js";
+import { readFlags, USAGE } from "./flags.js";
 import { checkDescriptorLimit, checkPeerIdentity, peerCapabilities } from "./start-checks.js";
 
 class CannotStart extends Error {}
 
+/** SIGHUP asks for a reload. One that comes during the start must not end the process, which is what it does by default: the configuration is read just then anyway. */
+const hangup: { act: (() => void) | null } = { act: null };
+process.on("SIGHUP", () => hangup.act?.());
+
 async function main(): Promise<number> {
-  const outcome = loadConfig(process.argv.slice(2), process.env, process.geteuid?.() ?? 0);
+  const uid = process.geteuid?.() ?? 0;
+  const outcome = readFlags(process.argv.slice(2));
   switch (outcome.kind) {
     case "help":
       process.stdout.write(USAGE);
@@ -24,19 +31,36 @@ async function main(): Promise<number> {
       process.stdout.write(`apertured ${packageVersion()}\n`);
       return 0;
     case "problem":
-      for (const problem of outcome.problems) process.stderr.write(`apertured: ${problem}\n`);
-      if (outcome.usage) process.stderr.write("apertured: --help shows the options\n");
-      return outcome.usage ? 2 : 1;
-    case "run":
-      return run(outcome.config);
+      return complain([outcome.problem], true);
+    case "config": {
+      const { runConfigCommand } = await import("./config-command.js");
+      const { out, messages, status } = runConfigCommand(outcome.command, outcome.flags, process.env, uid);
+      process.stdout.write(out);
+      complain(messages, status === 2);
+      return status;
+    }
+    case "run": {
+      const load = (): ConfigOutcome => loadConfig(outcome.flags, process.env, uid);
+      const loaded = load();
+      return loaded.problems ? complain(loaded.problems, loaded.usage) : run(loaded.config, load);
+    }
   }
 }
 
-async function run(config: Config): Promise<number> {
+/** Exit status 1, or 2 for wrong usage. */
+function complain(problems: readonly string[], usage: boolean): 1 | 2 {
+  for (const problem of problems) process.stderr.write(`apertured: ${problem}\n`);
+  if (usage) process.stderr.write("apertured: --help shows the options\n");
+  return usage ? 2 : 1;
+}
+
+async function run(config: Config, load: () => ConfigOutcome): Promise<number> {
   const { settings } = config;
   const log = new Log(settings["log.level"] as LogLevel);
   const version = packageVersion();
-  log.write("daemon.starting", { version, config: config.file ?? "none", daemon_pid: process.pid }, "apertured is starting");
+  log.write("daemon.starting", { version, config: config.files.join(", ") || "none", daemon_pid: process.pid }, "apertured is starting");
+
+  for (const warning of warningsOf(config)) log.write("config.warning", { why: warning }, "the configuration may hold a mistake");
 
   const limit = checkDescriptorLimit(settings);
   if (limit) throw new CannotStart(limit);
@@ -61,10 +85,11 @@ async function run(config: Config): Promise<number> {
     throw error;
   }
   const daemon = compose({
-    ...{ config, log, version, host: chosen.host, backendReason: chosen.reason },
+    ...{ config, load, log, version, host: chosen.host, backendReason: chosen.reason },
     ...{ sockets: { grpc, channel }, peerCapabilities: capabilities },
   });
   const stopped = stopSignal();
+  hangup.act = () => daemon.reload();
   const started = await daemon.start().catch((error: unknown) => {
     grpc.unlink();
     channel.unlink();
@@ -86,8 +111,6 @@ async function run(config: Config): Promise<number> {
 
 function makeSocket(config: Config, type: "stream" | "seqpacket", path: string): ListeningSocket {
   const { settings } = config;
-  if (!/^0?[0-7]{3}$/.test(settings.socket_mode))
-    throw new CannotStart(`socket_mode: "${settings.socket_mode}" is no octal mode such as 0660`);
   // Only the default folder is made: a path that was named must be right.
   const directory = dirname(path);
   if (

@@ -8,12 +8,15 @@ import type { Peer } from "../broker/ports.js";
 import { OwnedDescriptor } from "../descriptor.js";
 import { native } from "../native.js";
 import type { Accepted, PollSet } from "../poll-set.js";
+import { groupsOf } from "./groups.js";
+import { ProgramReader } from "./program.js";
 
 interface Process {
   readonly processId: number;
   readonly pid: number;
   readonly pidfd: OwnedDescriptor;
   readonly watchId: number;
+  readonly program: ProgramReader;
   alive: boolean;
   references: number;
 }
@@ -47,6 +50,7 @@ export class Processes {
 
   /** Takes the connection's pidfd (never its socket). */
   identify({
+    fd,
     pid,
     uid,
     gid,
@@ -66,12 +70,12 @@ export class Processes {
     const known = this.#byPid.get(pid);
     if (known && native.isAlive(known.pidfd.borrow())) {
       owned.close();
-      return { peer: this.#peer(known, uid, gid), refusal: null };
+      return { peer: this.#peer(known, uid, gid, groupsOf(fd)), refusal: null };
     }
     // The number of a process whose exit has not been delivered yet: that one is over now.
     if (known) this.#exited(known);
     const process = this.#watch(pid, owned);
-    return process ? { peer: this.#peer(process, uid, gid), refusal: null } : refuse("WATCH_FAILED");
+    return process ? { peer: this.#peer(process, uid, gid, groupsOf(fd)), refusal: null } : refuse("WATCH_FAILED");
   }
 
   close(): void {
@@ -84,14 +88,15 @@ export class Processes {
       if (holder.process) this.#exited(holder.process);
     });
     if (watch.error) return null;
-    const process: Process = { processId: this.#nextId, pid, pidfd, watchId: watch.value, alive: true, references: 0 };
+    const program = new ProgramReader(pid);
+    const process: Process = { processId: this.#nextId, pid, pidfd, watchId: watch.value, program, alive: true, references: 0 };
     this.#nextId += 1;
     holder.process = process;
     this.#byPid.set(pid, process);
     return process;
   }
 
-  #peer(process: Process, uid: number, gid: number): ConnectedPeer {
+  #peer(process: Process, uid: number, gid: number, groups: readonly number[] | null): ConnectedPeer {
     const reference = (): (() => void) => {
       process.references += 1;
       let held = true;
@@ -107,6 +112,8 @@ export class Processes {
       pid: process.pid,
       uid,
       gid,
+      groups,
+      program: (named) => process.program.read(named),
       isAlive: () => process.alive && native.isAlive(process.pidfd.borrow()),
       watch: reference,
       pidfd: () => process.pidfd.borrow(),

@@ -25,7 +25,7 @@ export interface DeviceServiceDeps {
   readonly unary: Unary;
   readonly onRefused: (reason: Reason) => void;
   /** Watchers that there may be. */
-  readonly maxWatchers: number;
+  readonly maxWatchers: () => number;
 }
 
 /** Handlers of encodedDeviceService (encoded-devices.ts). */
@@ -64,8 +64,9 @@ export function deviceService({ inventory, backend, unary, onRefused, maxWatcher
         call.emit("error", toGrpcError(filter.refusal));
         return;
       }
-      if (watchers >= maxWatchers) {
-        const { refusal } = refuse("CONNECTION_QUOTA", `${maxWatchers} watchers are the most`);
+      const most = maxWatchers();
+      if (watchers >= most) {
+        const { refusal } = refuse("CONNECTION_QUOTA", `${most} watchers are the most`);
         onRefused(refusal.reason);
         call.emit("error", toGrpcError(refusal));
         return;

@@ -12,19 +12,31 @@ import type { Reason } from "../broker/refusal.js";
 import { type CallHooks, observing } from "./call-observer.js";
 import { deviceService } from "./device-service.js";
 import { encodedDeviceService } from "./encoded-devices.js";
-import { type HostFacts, hostService } from "./host-service.js";
+import { type HostFacts, hostService, type ReloadReport } from "./host-service.js";
 import { leaseService } from "./lease-service.js";
 import { reflectedFiles, services } from "./protos.js";
 import { makeUnary, type PeerLookup } from "./unary.js";
 
 const SERVED = ["", "aperture.v1.DeviceService", "aperture.v1.LeaseService", "aperture.v1.HostService"] as const;
 
+export interface RpcLimits {
+  readonly requestBytes: number;
+  readonly streamsPerConnection: number;
+  /** MiB that the HTTP/2 library may use for one connection. */
+  readonly sessionMemoryMib: number;
+  readonly keepaliveMs: number;
+  readonly keepaliveTimeoutMs: number;
+  /** Read at each new watch. */
+  readonly watchers: number;
+}
+
 export interface RpcServerDeps extends CallHooks {
   readonly inventory: Inventory;
   readonly leases: Leases;
   readonly host: Host;
   readonly facts: HostFacts;
-  readonly limits: { readonly requestBytes: number; readonly streamsPerConnection: number; readonly watchers: number };
+  readonly limits: RpcLimits;
+  readonly reload: () => ReloadReport;
   readonly peerOf: PeerLookup;
   /** A call, or a request of a session, was refused. */
   readonly onRefused: (reason: Reason) => void;
@@ -41,20 +53,21 @@ export class RpcServer {
       // A legal 4 MiB message (grpc-js's default bound) stalls the event loop for 0.8 s; the largest request of this API is far below 64 KiB.
       "grpc.max_receive_message_length": deps.limits.requestBytes,
       "grpc.max_concurrent_streams": deps.limits.streamsPerConnection,
-      "grpc-node.max_session_memory": 10,
+      "grpc-node.max_session_memory": deps.limits.sessionMemoryMib,
       "grpc.enable_channelz": 0,
-      // A stopped client is cut off after 50 s, no sooner: on a busy host a live one may not run for seconds. Its leases hang on its process, not on this connection.
-      "grpc.keepalive_time_ms": 30_000,
-      "grpc.keepalive_timeout_ms": 20_000,
+      // A stopped client is cut off after 50 s by default, no sooner: on a busy host a live one may not run for seconds. Its leases hang on its process, not on this
+      // connection.
+      "grpc.keepalive_time_ms": deps.limits.keepaliveMs,
+      "grpc.keepalive_timeout_ms": deps.limits.keepaliveTimeoutMs,
       interceptors: [observing(deps)],
     });
     const unary = makeUnary(deps);
     const { inventory, leases, host, facts } = deps;
     this.#server.addService(encodedDeviceService, {
-      ...deviceService({ inventory, backend: host.backend, unary, maxWatchers: deps.limits.watchers, onRefused: deps.onRefused }),
+      ...deviceService({ inventory, backend: host.backend, unary, maxWatchers: () => deps.limits.watchers, onRefused: deps.onRefused }),
     });
     this.#server.addService(services.lease, { ...leaseService({ leases, unary }) });
-    this.#server.addService(services.host, { ...hostService({ host, facts, unary }) });
+    this.#server.addService(services.host, { ...hostService({ host, facts, inventory, leases, reload: deps.reload, unary }) });
     this.#health = new HealthImplementation(Object.fromEntries(SERVED.map((name) => [name, "NOT_SERVING" as const])));
     this.#health.addToServer(this.#server);
     // All that the library reads of a package definition is its file descriptors.

@@ -19,7 +19,7 @@ export function quoted(text: string): string {
   return JSON.stringify(cut).replace(/[^\x20-\x7e]/g, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`);
 }
 
-function wrong(field: string, what: string): ReturnType<typeof refuse> {
+export function wrong(field: string, what: string): ReturnType<typeof refuse> {
   return refuse("INVALID_FIELD", `${field}: ${what}`, { field });
 }
 

@@ -65,6 +65,10 @@ export class Log {
     this.#pino[row.level]({ event, ...ids, fields: record }, safeText(message));
   }
 
+  setLevel(level: LogLevel): void {
+    this.#pino.level = level;
+  }
+
   fault(where: string, error: unknown): void {
     const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
     this.write("daemon.fault", { where, stack }, "a fault of the daemon");

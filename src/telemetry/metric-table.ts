@@ -118,6 +118,18 @@ export const METRICS = {
     ...{ type: "counter", unit: "connections", help: "Connections and channels closed by the daemon, by reason" },
     labels: { reason: Object.keys(REJECTIONS) },
   },
+  aperture_config_reloads_total: {
+    ...{ type: "counter", unit: "reloads", help: "Reloads of the configuration, by what became of them" },
+    labels: { result: ["applied", "refused"] },
+  },
+  aperture_config_last_reload_successful: {
+    ...{
+      type: "gauge",
+      unit: "1 or 0",
+      help: "Whether the last reload was applied; 1 after a start. 0: the daemon runs on an older configuration than the files say",
+    },
+    labels: {},
+  },
   aperture_faults_total: { type: "counter", unit: "faults", help: "Faults of the daemon itself; each is in the log", labels: {} },
   aperture_log_lines_suppressed_total: {
     ...{ type: "counter", unit: "lines", help: "Lines left out of the log because one user caused too many" },

@@ -38,6 +38,8 @@ export class Metrics {
   readonly quarantines = this.#counter("aperture_device_quarantines_total");
   readonly recoveries = this.#counter("aperture_device_recoveries_total");
   readonly faults = this.#counter("aperture_faults_total");
+  readonly #reloads = this.#counter("aperture_config_reloads_total");
+  readonly #lastReload = this.#gauge("aperture_config_last_reload_successful");
   readonly calls = new CallMetrics({
     started: this.#counter("grpc_server_started_total"),
     handled: this.#counter("grpc_server_handled_total"),
@@ -53,6 +55,7 @@ export class Metrics {
     for (const name of MISNAMED) this.#registry.removeSingleMetric(name);
 
     this.#gauge("aperture_build_info").set({ version, backend }, 1);
+    this.#lastReload.set(1);
     const { state: states } = METRICS.aperture_devices.labels;
     this.#gauge("aperture_devices", (gauge) => {
       const { byState } = gauges.devices.counts();
@@ -75,6 +78,11 @@ export class Metrics {
       gauge.set(lag.max > 0 ? lag.max / 1e9 : 0);
       lag.reset();
     });
+  }
+
+  reload(result: "applied" | "refused"): void {
+    this.#reloads.inc({ result });
+    this.#lastReload.set(result === "applied" ? 1 : 0);
   }
 
   /** The whole page, in the text format. */

@@ -1,6 +1,6 @@
 // Clients without sockets: a channel whose acknowledgements a test gives by hand, and peers that live until told otherwise.
 
-import type { EndCause, Handover, HandoverChannel, HandoverResult, HandoverSlot, Offer, Peer } from "../../src/broker/ports.js";
+import type { EndCause, Handover, HandoverChannel, HandoverResult, HandoverSlot, Offer, Peer, Program } from "../../src/broker/ports.js";
 import { granted, type Outcome, refuse } from "../../src/broker/refusal.js";
 
 export class FakePeer implements Peer {
@@ -8,6 +8,10 @@ export class FakePeer implements Peer {
   readonly pid: number;
   readonly uid: number;
   readonly gid = 0;
+  groups: readonly number[] | null = [];
+  /** What program() answers. */
+  runs: Program = { executable: null, cgroup: null };
+  programReads = 0;
   alive = true;
   watches = 0;
 
@@ -15,6 +19,11 @@ export class FakePeer implements Peer {
     this.processId = processId;
     this.pid = 1000 + processId;
     this.uid = uid;
+  }
+
+  async program(): Promise<Program> {
+    this.programReads += 1;
+    return this.runs;
   }
 
   isAlive(): boolean {

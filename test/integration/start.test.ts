@@ -48,7 +48,7 @@ describe("[real processes, simulated host] a start that cannot be", () => {
         '[[policy]]\ndevice = "*"\n[[policy]]\ndevice = "01:00.0"\nuuid = [0]\n',
         [
           /\.toml:5: unknown key policy\.uuid; did you mean policy\.uid\?/,
-          /\.toml:4: policy\.device: "01:00\.0" is no address, no vendor:device and not "\*"/,
+          /\.toml:4: policy\.device: "01:00\.0" names no device; write an address/,
         ],
       ],
       ['host = "simulated\n', [/\.toml:1: /]],

@@ -1,15 +1,38 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { after, describe, it } from "node:test";
-import { loadConfig } from "../../../src/daemon/config.js";
+import { type Config, loadConfig } from "../../../src/daemon/config.js";
 import { readConfig } from "../../../src/daemon/config-file.js";
+import { readFlags } from "../../../src/daemon/flags.js";
 import { checkSetting, SETTING_NAMES, SETTINGS } from "../../../src/daemon/settings.js";
 import { nearest } from "../../../src/nearest.js";
 
 const folder = mkdtempSync(join(tmpdir(), "aperture-config-"));
 after(() => rmSync(folder, { recursive: true }));
+
+const OWN_UID = process.geteuid?.() ?? 0;
+
+function write(name: string, source: string): string {
+  const file = join(folder, name);
+  mkdirSync(dirname(file), { recursive: true });
+  writeFileSync(file, source);
+  chmodSync(file, 0o644);
+  return file;
+}
+
+function load(argv: readonly string[], env: NodeJS.ProcessEnv = {}, uid = OWN_UID): ReturnType<typeof loadConfig> {
+  const flags = readFlags(argv);
+  if (flags.kind !== "run") assert.fail(JSON.stringify(flags));
+  return loadConfig(flags.flags, env, uid);
+}
+
+function good(argv: readonly string[], env: NodeJS.ProcessEnv = {}, uid = OWN_UID): Config {
+  const outcome = load(argv, env, uid);
+  if (outcome.problems) assert.fail(outcome.problems.join("\n"));
+  return outcome.config;
+}
 
 function problems(source: string): readonly string[] {
   return readConfig("a.toml", source).problems ?? [];
@@ -30,8 +53,12 @@ allow_device_scope = true
 max_leases = 2
 `;
     const { config } = readConfig("a.toml", source);
-    assert.deepEqual(config?.settings, { host: "simulated", "limits.connections": 7 });
-    assert.deepEqual(config?.policy?.[0], {
+    assert.deepEqual(Object.fromEntries(config?.settings ?? []), {
+      host: { value: "simulated", line: 2 },
+      "limits.connections": { value: 7, line: 4 },
+    });
+    assert.equal(config?.policy?.[0]?.line, 5);
+    assert.deepEqual(config?.policy?.[0]?.rule, {
       ...{ name: "vmm", uids: [1000, 1001], gids: null, executables: null, cgroups: null, kinds: ["REGION"], modes: ["HAND_OFF"] },
       ...{ delegate: false, allowDeviceScope: true, allowUnreset: false, maxLeases: 2, maxDurationMs: null },
       devices: [
@@ -76,11 +103,10 @@ max_leases = 2
 
 describe("[pure] where the configuration comes from", () => {
   it("lets the file win over defaults, the environment over the file, flags over all", () => {
-    const file = join(folder, "c.toml");
-    writeFileSync(file, 'socket = "/from/file"\nhost = "legacy"\n');
+    const file = write("c.toml", 'socket = "/from/file"\nhost = "legacy"\n');
     const read = (argv: string[], env: NodeJS.ProcessEnv): string => {
-      const outcome = loadConfig(["--config", file, ...argv], env, 1000);
-      return outcome.kind === "run" ? `${outcome.config.settings.socket} ${outcome.config.settings.host}` : outcome.kind;
+      const { settings } = good(["--config", file, ...argv], env);
+      return `${settings.socket} ${settings.host}`;
     };
     assert.equal(read([], {}), "/from/file legacy");
     assert.equal(read([], { APERTURE_SOCKET: "/from/env" }), "/from/env legacy");
@@ -89,8 +115,7 @@ describe("[pure] where the configuration comes from", () => {
 
   it("has a default socket for each kind of user", () => {
     const socket = (uid: number, env: NodeJS.ProcessEnv): string => {
-      const outcome = loadConfig([], env, uid);
-      return outcome.kind === "run" ? outcome.config.settings.socket : "";
+      return good(["--config", write("empty.toml", "")], env, uid).settings.socket;
     };
     assert.equal(socket(0, {}), "/run/aperture/aperture.sock");
     assert.equal(socket(1000, { XDG_RUNTIME_DIR: "/run/user/1000" }), "/run/user/1000/aperture/aperture.sock");
@@ -99,8 +124,9 @@ describe("[pure] where the configuration comes from", () => {
 
   it("says what is wrong with a flag or a file that is not there", () => {
     const said = (argv: string[]): string => {
-      const outcome = loadConfig(argv, {}, 0);
-      return outcome.kind === "problem" ? outcome.problems.join() : outcome.kind;
+      const flags = readFlags(argv);
+      if (flags.kind === "problem") return flags.problem;
+      return flags.kind === "run" ? (loadConfig(flags.flags, {}, OWN_UID).problems?.join() ?? "good") : flags.kind;
     };
     assert.match(said(["--sokcet", "x"]), /Unknown option '--sokcet'; did you mean --socket\?/);
     assert.match(said(["--host", "x"]), /--host: "x" is none of/);

@@ -301,6 +301,14 @@ class FakeQueue implements BlockingQueue {
     return this.#call("pwrite", subject, () => data.length);
   }
 
+  program(pid: number): ReturnType<BlockingQueue["program"]> {
+    return this.#real.program(pid);
+  }
+
+  isFile(path: string, device: bigint, inode: bigint): Promise<SysResult<boolean>> {
+    return this.#real.isFile(path, device, inode);
+  }
+
   async finish(): Promise<null> {
     return this.#real.finish();
   }

@@ -68,7 +68,8 @@ describe("[real pidfds] Processes", () => {
   }
 
   function connection(pid: number, pidfd = native.pidfdOpen(pid).value ?? -1): Accepted {
-    return { fd: -1, pid, uid: 1000, gid: 1000, pidfd };
+    // fd 0 is no socket here, so its groups stay unknown.
+    return { fd: 0, pid, uid: 1000, gid: 1000, pidfd };
   }
 
   function peerOf(accepted: Accepted): ConnectedPeer {
