@@ -2,7 +2,7 @@
 // what lies below the same port).
 
 import type { Address, DeviceFacts } from "../broker/device.js";
-import type { ResetSet } from "../broker/facts.js";
+import type { ResetSet, VirtualFunctions } from "../broker/facts.js";
 import { type BoundIdentity, type Identity, readBoundIdentity, readIdentity, readInode, readVirtualFunctions } from "./device-identity.js";
 import { DeviceWords, kindOf } from "./device-words.js";
 import { withBound } from "./driver-candidates.js";
@@ -16,6 +16,10 @@ type Added = "revisionId" | "subsystem" | "names" | "driverCandidates" | "place"
 /** A function as its own files tell. */
 export type ScannedFacts = Omit<DeviceFacts, Added>;
 
+function isSame(a: readonly Address[], b: readonly Address[]): boolean {
+  return a.length === b.length && a.every((address, index) => address === b[index]);
+}
+
 interface Entry {
   readonly identity: Identity;
   bindKey: string;
@@ -27,6 +31,9 @@ export class DeviceIdentities {
   readonly #sysRoot: string;
   readonly #words: DeviceWords;
   readonly #entries = new Map<Address, Entry>();
+  /** Of the last scan, by port and by physical function: kept as long as they say the same, so that hundreds of virtual functions are not compared name by name. */
+  #sets = new Map<Address, ResetSet>();
+  #virtual = new Map<Address, VirtualFunctions>();
 
   constructor(sysRoot: string, files: SystemFiles) {
     this.#sysRoot = sysRoot;
@@ -79,8 +86,11 @@ export class DeviceIdentities {
     for (const facts of scanned) {
       const numbers = this.#numbers(facts);
       kinds.set(kindOf(numbers), numbers);
-      if (facts.physicalFunction !== null)
-        virtual.set(facts.physicalFunction, [...(virtual.get(facts.physicalFunction) ?? []), facts.address]);
+      if (facts.physicalFunction !== null) {
+        const others = virtual.get(facts.physicalFunction);
+        if (others === undefined) virtual.set(facts.physicalFunction, [facts.address]);
+        else others.push(facts.address);
+      }
       const ports = this.#entries.get(facts.address)?.identity.where?.ports ?? [];
       for (const [index, port] of ports.entries()) {
         const members = below.get(port) ?? new Set();
@@ -89,20 +99,34 @@ export class DeviceIdentities {
       }
     }
     await this.#words.learn(kinds);
-    const sets = new Map<Address, ResetSet>();
-    for (const [port, members] of below) sets.set(port, { addresses: [...members].sort(), source: "TOPOLOGY" });
-    return scanned.map((facts) => this.#completed(facts, virtual.get(facts.address) ?? [], sets));
+    const sets = [...below].map(([port, members]) => {
+      const addresses = [...members].sort();
+      const before = this.#sets.get(port);
+      return [
+        port,
+        before !== undefined && isSame(before.addresses, addresses) ? before : { addresses, source: "TOPOLOGY" as const },
+      ] as const;
+    });
+    this.#sets = new Map(sets);
+    this.#virtual = new Map(scanned.flatMap(({ address }) => this.#virtualOf(address, virtual.get(address) ?? [])));
+    return scanned.map((facts) => this.#completed(facts));
+  }
+
+  #virtualOf(address: Address, addresses: readonly Address[]): readonly (readonly [Address, VirtualFunctions])[] {
+    const total = this.#entries.get(address)?.bound.totalVfs ?? null;
+    if (total === null) return [];
+    const before = this.#virtual.get(address);
+    return [[address, before?.total === total && isSame(before.addresses, addresses) ? before : { total, addresses }]];
   }
 
   #numbers({ address, vendorId, deviceId, classCode }: ScannedFacts): IdNumbers {
     return { vendorId, deviceId, classCode, subsystem: this.#entries.get(address)?.identity.subsystem ?? null };
   }
 
-  #completed(facts: ScannedFacts, virtual: readonly Address[], sets: ReadonlyMap<Address, ResetSet>): DeviceFacts {
+  #completed(facts: ScannedFacts): DeviceFacts {
     const entry = this.#entries.get(facts.address);
     const { names, candidates } = this.#words.of(kindOf(this.#numbers(facts)));
     const port = entry?.identity.where?.ports.at(-1);
-    const totalVfs = entry?.bound.totalVfs ?? null;
     return {
       ...facts,
       revisionId: entry?.identity.revisionId ?? null,
@@ -110,9 +134,9 @@ export class DeviceIdentities {
       names,
       driverCandidates: withBound(candidates, facts.driver, facts.vfioBound),
       place: entry?.bound.place ?? null,
-      virtualFunctions: totalVfs === null ? null : { total: totalVfs, addresses: virtual },
+      virtualFunctions: this.#virtual.get(facts.address) ?? null,
       vfIndex: facts.physicalFunction === null ? null : (entry?.vfIndex ?? null),
-      resetSet: port === undefined ? null : (sets.get(port) ?? null),
+      resetSet: port === undefined ? null : (this.#sets.get(port) ?? null),
     };
   }
 }

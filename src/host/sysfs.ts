@@ -7,11 +7,27 @@ import type { Observer } from "../broker/ports.js";
 import { DeviceIdentities, type ScannedFacts } from "./device-identities.js";
 import type { DriverOverrides } from "./driver-override.js";
 import { isVfioName, type LeavingDrivers } from "./leaving.js";
-import { devicesFolder, type RawDevice, readDriver, readHeaderType, readNames, readRawDevice, readVfioDevices } from "./sysfs-device.js";
+import {
+  devicesFolder,
+  type RawDevice,
+  readAttribute,
+  readDriver,
+  readHeaderType,
+  readNames,
+  readRawDevice,
+  readVfioDevices,
+} from "./sysfs-device.js";
 import type { SystemFiles } from "./system-file.js";
 
 /** Reads that are under way at once: enough to hide the pool's latency, few enough to leave descriptors for leases. */
 const AT_ONCE = 16;
+
+/**
+ * With this on, VFIO gives a device that no IOMMU stands before a group of its own making, by this name (drivers/vfio/group.c vfio_noiommu_group_alloc): its owner's DMA reaches
+ * all memory, and no lease of it could be safe.
+ */
+const NO_IOMMU_MODE = "module/vfio/parameters/enable_unsafe_noiommu_mode";
+const NO_IOMMU_GROUP = "vfio-noiommu";
 
 const DRIVER_NAME = /^[\x20-\x7e]{1,64}$/;
 
@@ -119,6 +135,7 @@ export class SysfsScanner {
   readonly #leaving: LeavingDrivers;
   readonly #observer: Pick<Observer, "fault">;
   readonly #identities: DeviceIdentities;
+  #unsafe = false;
   /** What was last said of each device: a file that stays wrong is reported once, not with every scan. */
   readonly #said = new Map<string, string>();
 
@@ -140,6 +157,7 @@ export class SysfsScanner {
     this.#identities.keepOnly(present);
     for (const subject of this.#said.keys()) if (parseAddress(subject) !== null && !present.has(subject)) this.#said.delete(subject);
 
+    this.#unsafe = (await readAttribute(join(this.#sysRoot, NO_IOMMU_MODE)).catch(() => null)) === "Y";
     const groups = new Map<string, Promise<IommuGroup | null>>();
     const vfNumbers = new Map<Address, Promise<ReadonlyMap<string, number>>>();
     const all = await forEach(addresses, async (address) => {
@@ -196,6 +214,7 @@ export class SysfsScanner {
   /** A group with its members and whether the kernel lets VFIO have it; null when it is not there. */
   async readGroup(number: string): Promise<IommuGroup | null> {
     if (!/^\d{1,9}$/.test(number)) return null;
+    if (this.#unsafe && (await readAttribute(join(this.#sysRoot, "kernel/iommu_groups", number, "name"))) === NO_IOMMU_GROUP) return null;
     const names = [...(await readNames(join(this.#sysRoot, "kernel/iommu_groups", number, "devices")))].sort();
     if (names.length === 0) return null;
     const members: GroupMember[] = [];

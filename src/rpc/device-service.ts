@@ -45,7 +45,7 @@ export function deviceService({ inventory, backend, unary, onRefused, maxWatcher
       const filter = readFilter(request.filter);
       if (filter.refusal) return filter;
       const rest = inventory.list().filter((view) => view.facts.address > page.value.after && matches(filter.value, view));
-      const devices = rest.slice(0, page.value.size);
+      const devices = encoded.fitting(rest.slice(0, page.value.size));
       const last = devices.at(-1);
       const nextPageToken = last && rest.length > devices.length ? pageToken(last.facts.address) : "";
       return granted(encoded.page(devices, nextPageToken));

@@ -8,6 +8,9 @@ import type { DeviceView } from "../broker/inventory.js";
 import { services } from "./protos.js";
 import { toDevice } from "./translate.js";
 
+/** gRPC clients refuse messages of more than 4 MiB unless told otherwise. A thousand virtual functions of a few cards, each with its reset set, would be more. */
+const PAGE_BYTES = 3 * 1024 * 1024;
+
 export class EncodedDevices {
   readonly #backend: BackendName;
   readonly #responses = new WeakMap<DeviceView, Buffer>();
@@ -23,6 +26,16 @@ export class EncodedDevices {
     const made = services.device.GetDevice.responseSerialize({ device: toDevice(view, this.#backend) });
     this.#responses.set(view, made);
     return made;
+  }
+
+  /** As many of the views from the first on as fit into one message; never none, when there is one. */
+  fitting(views: readonly DeviceView[]): readonly DeviceView[] {
+    let bytes = 0;
+    for (const [index, view] of views.entries()) {
+      bytes += this.response(view).length;
+      if (bytes > PAGE_BYTES && index > 0) return views.slice(0, index);
+    }
+    return views;
   }
 
   /** A ListDevicesResponse. */

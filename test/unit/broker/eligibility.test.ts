@@ -62,6 +62,12 @@ const CASES: readonly (readonly [
     { vfioBound: false, driver: "", iommuGroup: spoiled([member(B, "nvme", true)], ['"arm-thing.0" (arm)']) },
   ],
   [
+    "only a member that is no PCI function, of a device without driver",
+    ["NO_VFIO_DRIVER", "GROUP_NOT_VIABLE"],
+    /"arm-thing.0" \(arm\) does its own DMA/,
+    { vfioBound: false, driver: "", iommuGroup: spoiled([member(A, "", false)], ['"arm-thing.0" (arm)']) },
+  ],
+  [
     "that it spoils its group itself is told once, by its driver",
     ["NO_VFIO_DRIVER"],
     /bound to nvme/,

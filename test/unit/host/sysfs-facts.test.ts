@@ -91,6 +91,31 @@ describe("[files in a temporary folder] sysfs facts", () => {
     assert.deepEqual([all.get(PF)?.vfIndex, all.get("0000:01:10.0")?.vfIndex, all.get("0000:01:10.2")?.vfIndex], [null, 0, 1]);
   });
 
+  test("what hundreds of virtual functions share is one object, and stays it from scan to scan until it changes", async () => {
+    tree.add(PF, { totalVfs: "7", below: BELOW_PORT });
+    tree.add("0000:01:10.0", { physfn: PF, below: BELOW_PORT });
+    const before = await scanned();
+    assert.equal(before.get(PF)?.resetSet, before.get("0000:01:10.0")?.resetSet);
+    const same = await scanned();
+    assert.equal(same.get(PF)?.resetSet, before.get(PF)?.resetSet);
+    assert.equal(same.get(PF)?.virtualFunctions, before.get(PF)?.virtualFunctions);
+    tree.add("0000:01:10.2", { physfn: PF, below: BELOW_PORT });
+    const after = await scanned();
+    assert.deepEqual(after.get(PF)?.resetSet?.addresses, [PF, "0000:01:10.0", "0000:01:10.2"]);
+    assert.deepEqual(after.get(PF)?.virtualFunctions?.addresses, ["0000:01:10.0", "0000:01:10.2"]);
+  });
+
+  test("a group that VFIO made up for want of an IOMMU is none", async () => {
+    tree.add(PF, { driver: "vfio-pci", vfio: 0, group: 3 });
+    writeFileSync(join(tree.sysRoot, "kernel/iommu_groups/3/name"), "vfio-noiommu\n");
+    const parameters = join(tree.sysRoot, "module/vfio/parameters");
+    mkdirSync(parameters, { recursive: true });
+    writeFileSync(join(parameters, "enable_unsafe_noiommu_mode"), "N\n");
+    assert.equal((await scanned()).get(PF)?.iommuGroup?.id, 3);
+    writeFileSync(join(parameters, "enable_unsafe_noiommu_mode"), "Y\n");
+    assert.equal((await scanned()).get(PF)?.iommuGroup, null);
+  });
+
   test("a virtual function whose number is not there yet gets it at the next scan", async () => {
     tree.add(PF, { totalVfs: "7" });
     tree.add("0000:01:10.0", { physfn: PF });

@@ -47,4 +47,24 @@ describe("[simulated host] devices as bytes", () => {
     const { device } = services.device.GetDevice.responseDeserialize(encoded.response(next));
     assert.equal(device?.state, "DEVICE_STATE_HELD");
   });
+
+  it("fill a page up to 3 MiB, so that a client's default limit of 4 MiB holds", () => {
+    const encoded = new EncodedDevices("SIMULATED");
+    const [view] = views;
+    assert.ok(view);
+    const addresses = Array.from({ length: 65_536 }, () => view.facts.address);
+    const large: DeviceView = { ...view, probe: null, facts: { ...view.facts, resetSet: { addresses, source: "TOPOLOGY" } } };
+    const size = encoded.response(large).length;
+    const many = Array.from({ length: 8 }, () => large);
+    const fitting = encoded.fitting(many);
+    assert.equal(fitting.length, Math.floor((3 * 1024 * 1024) / size));
+    assert.ok(fitting.length > 1 && fitting.length < 8);
+    assert.ok(encoded.page(fitting, "next").length < 4 * 1024 * 1024);
+    assert.deepEqual(encoded.fitting(views), views);
+    const huge: DeviceView = {
+      ...large,
+      facts: { ...large.facts, resetSet: { addresses: Array(5).fill(addresses).flat(), source: "TOPOLOGY" } },
+    };
+    assert.deepEqual(encoded.fitting([huge, view]), [huge]);
+  });
 });
