@@ -44,9 +44,9 @@ function difference(part: Exclude<ReturnType<typeof mismatch>, null>, rule: Poli
       return `${own.length === 0 ? "no group of it" : `none of its groups ${few(own)}`} is ${oneOf(rule.gids ?? [])}${groups}`;
     }
     case "executable":
-      return `${pathWords("executable", caller.executable)} matches ${none(rule.executables ?? [])}`;
+      return `${pathWords("executable", caller.executable)} ${none(rule.executables ?? [])}`;
     case "cgroup":
-      return `${pathWords("cgroup", caller.cgroup)} matches ${none(rule.cgroups ?? [])}`;
+      return `${pathWords("cgroup", caller.cgroup)} ${none(rule.cgroups ?? [])}`;
     case "device":
       return `${device.address} is not ${oneOf(rule.devices.map(selectorWords))}`;
   }
@@ -67,8 +67,8 @@ function verdict(rule: PolicyRule, asked: Asked): string {
   }
 }
 
-function pathWords(what: string, path: string | null): string {
-  return path === null ? `an ${what} that is not known`.replace("an c", "a c") : `${what} ${JSON.stringify(path)}`;
+function pathWords(what: "executable" | "cgroup", path: string | null): string {
+  return path === null ? `its ${what} is not known, and` : `${what} ${JSON.stringify(path)}`;
 }
 
 /** A directory of users can make these lists long; the reader needs the beginning. */
@@ -83,5 +83,5 @@ function oneOf(list: readonly (number | string)[]): string {
 }
 
 function none(list: readonly string[]): string {
-  return list.length === 1 ? `not ${few(list)}` : `none of ${few(list)}`;
+  return list.length === 1 ? `does not match ${few(list)}` : `matches none of ${few(list)}`;
 }

@@ -5,6 +5,7 @@ import { OUTPUT_FORMATS } from "./output.js";
 import { HOST_COMMANDS } from "./specs/host.js";
 import { INVENTORY_COMMANDS } from "./specs/inventory.js";
 import { LEASING_COMMANDS } from "./specs/leasing.js";
+import { POLICY_COMMANDS } from "./specs/policy.js";
 import { TOOL_COMMANDS } from "./specs/tool.js";
 
 export const GLOBAL_OPTIONS: readonly OptionSpec[] = [
@@ -28,6 +29,7 @@ export interface CommandGroup {
 export const COMMAND_GROUPS: readonly CommandGroup[] = [
   { title: "Devices", commands: INVENTORY_COMMANDS },
   { title: "Leases", commands: LEASING_COMMANDS },
+  { title: "Policy", commands: POLICY_COMMANDS },
   { title: "Daemon and host", commands: HOST_COMMANDS },
   { title: "aperturectl itself", commands: TOOL_COMMANDS },
 ];

@@ -27,6 +27,8 @@ export type CommandName =
   | "leases"
   | "release"
   | "host"
+  | "policy test"
+  | "policy reload"
   | "completion"
   | "help"
   | "version";

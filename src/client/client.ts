@@ -6,6 +6,16 @@ import { GrpcCalls, required } from "./grpc-calls.js";
 import type { HeldLease } from "./held-lease.js";
 import type { AcquireOptions, LeaseAcquirer } from "./lease-acquirer.js";
 import type { Device, DeviceEvent, DeviceFilter, HostInfo, Lease } from "./model.js";
+import {
+  decodePolicyAnswer,
+  decodeReload,
+  decodeRescan,
+  encodeQuestion,
+  type PolicyAnswer,
+  type PolicyQuestion,
+  type ReloadAnswer,
+  type RescanAnswer,
+} from "./operator.js";
 import { protoFiles } from "./proto-files.js";
 import { type AcquireTarget, encodeFilter } from "./requests.js";
 import { defaultSocketPath } from "./socket-path.js";
@@ -63,6 +73,25 @@ export class ApertureClient {
   /** What the daemon probed and which limits it enforces. */
   hostInfo(): Promise<HostInfo> {
     return askHost(this.#calls, this.#timeoutMs);
+  }
+
+  /**
+   * What policy would answer to a lease, and why; asks for nothing else. The operator may ask about anybody, every other process about its own uid. Throws
+   * ApertureError NOT_OPERATOR, DEVICE_NOT_FOUND, INVALID_FIELD.
+   */
+  async testPolicy(question: PolicyQuestion): Promise<PolicyAnswer> {
+    const { HostService } = protoFiles().aperture.v1;
+    return decodePolicyAnswer(await this.#calls.call(HostService.service.TestPolicy, encodeQuestion(question), this.#timeoutMs));
+  }
+
+  /** Makes the daemon read its configuration again; a mistake in it is an answer (`applied` false), no error. Throws ApertureError NOT_OPERATOR. */
+  async reloadConfig(): Promise<ReloadAnswer> {
+    return decodeReload(await this.#calls.call(protoFiles().aperture.v1.HostService.service.ReloadConfig, {}, this.#timeoutMs));
+  }
+
+  /** Makes the daemon look at the machine's devices now. Throws ApertureError NOT_OPERATOR. */
+  async rescan(): Promise<RescanAnswer> {
+    return decodeRescan(await this.#calls.call(protoFiles().aperture.v1.HostService.service.Rescan, {}, this.#timeoutMs));
   }
 
   /** Devices ordered by address, fetched page by page while the caller iterates. */

@@ -15,6 +15,7 @@ export type { HeldLease, LeaseEnd } from "./held-lease.js";
 export type { AcquireOptions } from "./lease-acquirer.js";
 export type { LeasedDescriptor } from "./leased-device.js";
 export type * from "./model.js";
+export type { PolicyAnswer, PolicyQuestion, PolicyStep, ReloadAnswer, RescanAnswer, SettingChange } from "./operator.js";
 export type { RegionMapping } from "./region-mapping.js";
 export type { AcquireTarget } from "./requests.js";
 export { defaultSocketPath } from "./socket-path.js";

@@ -3,6 +3,7 @@
 
 import { apiPage } from "./api-page.js";
 import { cliPage } from "./cli-page.js";
+import { configPage } from "./config-page.js";
 import { loggingPage } from "./logging-page.js";
 import { aperturectlPage } from "./man-aperturectl.js";
 import { metricsPage } from "./metrics-page.js";
@@ -17,6 +18,7 @@ export interface Page {
 export const PAGES: readonly Page[] = [
   { path: "docs/API.md", text: apiPage },
   { path: "docs/CLI.md", text: cliPage },
+  { path: "docs/CONFIG.md", text: configPage },
   { path: "docs/man/aperturectl.1", text: aperturectlPage },
   { path: "docs/METRICS.md", text: metricsPage },
   { path: "docs/LOGGING.md", text: loggingPage },
