@@ -18,7 +18,7 @@ export class LeaseBench {
   }
 
   /** Connects, and takes the daemon with this connection as the state to come back to. */
-  static async at(daemon: DaemonProcess): Promise<LeaseBench> {
+  static async at(daemon: Pick<DaemonProcess, "socket" | "rebase">): Promise<LeaseBench> {
     const bench = new LeaseBench(new Rpc(daemon.socket));
     await bench.rpc.call(DeviceService, "ListDevices", {});
     daemon.rebase();
