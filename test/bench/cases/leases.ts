@@ -6,7 +6,17 @@ import { join } from "node:path";
 import { socketFolder } from "../../harness/daemon.js";
 import { baseline } from "../harness/baselines.js";
 import { BenchDaemon } from "../harness/bench-daemon.js";
-import type { BenchCase, FigureName, Figures, Prepared, Row, Scale, Side, Target } from "../harness/case.js";
+import {
+  type BenchCase,
+  type FigureName,
+  type Figures,
+  NotMeasured,
+  type Prepared,
+  type Row,
+  type Scale,
+  type Side,
+  type Target,
+} from "../harness/case.js";
 import { measured, program, Server } from "../harness/processes.js";
 import { apart } from "../harness/processors.js";
 import { median } from "../harness/statistics.js";
@@ -115,6 +125,31 @@ function row(id: string, measure: string, against: string, unit: string, of: Fig
 const rate = (side: string): FigureName => ({ side, figure: "perSecond" });
 const middle = (side: string): FigureName => ({ side, figure: "p50" });
 
+async function library(scale: Scale): Promise<Prepared> {
+  const client = await baseline("lease_client");
+  const daemon = await BenchDaemon.start({ devices: 1, cpu: apart.server });
+  const count = scale.pick(1_000, 10);
+  const { socket, channel } = daemon;
+  return {
+    sides: [
+      { name: "library", measure: () => measured([...program("library-lease"), socket, String(count)], apart.client) },
+      {
+        name: "load client",
+        measure: () =>
+          leaseLoad(client, { way: "push", socket, channel, connections: 1, devices: 1, count, warmup: Math.ceil(count / 10) }),
+      },
+      {
+        name: "library, spins",
+        measure: () => Promise.reject(new NotMeasured("the client library has no spinMicroseconds")),
+      },
+    ],
+    close: async () => {
+      await daemon.settled();
+      await daemon.stop();
+    },
+  };
+}
+
 export const leaseCases: readonly BenchCase[] = [
   {
     name: "lease, one client",
@@ -165,5 +200,21 @@ export const leaseCases: readonly BenchCase[] = [
     name: `${AT_64}, push`,
     rows: [row("push-64-peer", `${AT_64}, unary with push`, "C++ gRPC unary + token server", "/s", rate("push"), rate("token"), null)],
     prepare: (scale) => many(scale, ["push", "token"]),
+  },
+  {
+    name: "lease, client library",
+    rows: [
+      row(
+        "library",
+        "lease by the client library, one client, p50",
+        "the load client in C++",
+        "µs",
+        middle("library"),
+        middle("load client"),
+        null,
+      ),
+      row("library-spin", "the same with spinMicroseconds 200", "without", "µs", middle("library, spins"), middle("library"), null),
+    ],
+    prepare: library,
   },
 ];

@@ -3,7 +3,7 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { plot } from "./plot.js";
-import type { BenchResults } from "./results.js";
+import type { BenchResults, RowResult } from "./results.js";
 import { heading, markdownTable, shown } from "./table.js";
 
 const INTRODUCTION = `# Benchmarks
@@ -33,6 +33,24 @@ const LIMITS = `## What the figures do not show
 * **sysfs itself.** The scan reads files on tmpfs; a real attribute costs two to three times as much to read.
 * **Other machines, and other loads on this one.** Absolute figures of the same case moved by up to 1.7 between hours here.`;
 
+const GROWTH = `## How cost grows
+
+Both axes are logarithmic: a straight line is a power, and its exponent stands beside it: 0 is flat, 1 linear.`;
+
+function conclusion({ rows, growth }: BenchResults): string {
+  const named = (verdict: RowResult["verdict"]): string[] => [
+    ...rows
+      .filter((row) => row.verdict === verdict)
+      .map(({ measure, ratio, value }) => `${measure} (${shown((ratio ?? value)?.median ?? Number.NaN)})`),
+    ...growth
+      .filter((each) => each.verdict === verdict)
+      .map(({ measure, over, exponent }) => `${measure}, by ${over} (exponent ${exponent?.toFixed(2)})`),
+  ];
+  const [met, missed] = [named("met"), named("not met")];
+  if (met.length + missed.length === 0) return "Nothing has been measured yet.";
+  return missed.length === 0 ? "Every target that was measured is met." : `Not met: ${missed.join("; ")}.`;
+}
+
 export function writePage(results: BenchResults, docs: string): readonly string[] {
   if (results.quick) throw new Error("a quick run has no figures worth a page: run it without --quick");
   mkdirSync(docs, { recursive: true });
@@ -49,17 +67,12 @@ export function writePage(results: BenchResults, docs: string): readonly string[
     write(name, svg);
     pictures.push(`![Cost by ${over}](${name})`);
   }
-  const missed = results.rows.filter(({ verdict }) => verdict === "not met");
-  const misses =
-    missed.length === 0
-      ? "Every target that was measured is met."
-      : `Not met: ${missed.map(({ measure, ratio, value }) => `${measure} (${shown((ratio ?? value)?.median ?? Number.NaN)})`).join("; ")}.`;
-  const growth = `## How cost grows\n\nBoth axes are logarithmic: a straight line is a power, and its exponent stands beside it: 0 is flat, 1 linear.\n\n${pictures.join("\n\n")}`;
+  const growth = pictures.length === 0 ? [] : [`${GROWTH}\n\n${pictures.join("\n\n")}`];
   const facts = heading(results)
     .split("\n")
     .map((line) => `* ${line}`)
     .join("\n");
-  write("BENCHMARKS.md", `${[INTRODUCTION, facts, markdownTable(results), misses, growth, METHOD, LIMITS].join("\n\n")}\n`);
+  write("BENCHMARKS.md", `${[INTRODUCTION, facts, markdownTable(results), conclusion(results), ...growth, METHOD, LIMITS].join("\n\n")}\n`);
   write("benchmarks.json", `${JSON.stringify(results, null, 1)}\n`);
   return written;
 }
