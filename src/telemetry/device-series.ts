@@ -1,5 +1,5 @@
 // The series of each device. A host with thousands of virtual functions changes few of them between two scrapes, so the lines of a device are kept and made anew at the
-// next scrape after it has changed; while nothing has, the whole text is kept.
+// next scrape after it has changed, and the text of a metric is kept while none of its lines has: a lease that comes and goes leaves what the devices are alone.
 
 import type { DeviceView, Inventory } from "../broker/inventory.js";
 import { METRICS, type MetricName } from "./metric-table.js";
@@ -25,7 +25,9 @@ export class DeviceSeries {
   readonly #changed = new Map<string, DeviceView>();
   /** Milliseconds since the epoch at which a device was quarantined. */
   readonly #quarantined = new Map<string, number>();
-  #text: string | null = null;
+  readonly #texts = new Map<Name, string>();
+  /** All of them; null: one is stale. */
+  #page: string | null = null;
 
   /** now: milliseconds since the epoch. */
   constructor(inventory: Inventory, now: () => number) {
@@ -52,19 +54,29 @@ export class DeviceSeries {
   /** In the text format of Prometheus. */
   text(): string {
     this.#update();
-    this.#text ??= NAMES.map((name) => {
-      const row = METRICS[name];
-      const lines = [`# HELP ${name} ${row.help} (${row.unit})`, `# TYPE ${name} ${row.type}`];
-      for (const { lines: own } of this.#kept.values()) if (own[name] !== null) lines.push(own[name]);
-      return `${lines.join("\n")}\n`;
+    this.#page ??= NAMES.map((name) => {
+      const text = this.#texts.get(name) ?? this.#write(name);
+      this.#texts.set(name, text);
+      return text;
     }).join("\n");
-    return this.#text;
+    return this.#page;
+  }
+
+  #stale(name: Name): void {
+    this.#texts.delete(name);
+    this.#page = null;
+  }
+
+  #write(name: Name): string {
+    const row = METRICS[name];
+    const lines = [`# HELP ${name} ${row.help} (${row.unit})`, `# TYPE ${name} ${row.type}`];
+    for (const { lines: own } of this.#kept.values()) if (own[name] !== null) lines.push(own[name]);
+    return `${lines.join("\n")}\n`;
   }
 
   #take(view: DeviceView): void {
     const { address } = view.facts;
     this.#changed.set(address, view);
-    this.#text = null;
     // Being tried again is no end of a quarantine.
     if (view.state === "QUARANTINED") {
       if (!this.#quarantined.has(address)) this.#quarantined.set(address, this.#now());
@@ -75,7 +87,7 @@ export class DeviceSeries {
     this.#kept.delete(address);
     this.#changed.delete(address);
     this.#quarantined.delete(address);
-    this.#text = null;
+    for (const name of NAMES) this.#stale(name);
   }
 
   #update(): void {
@@ -83,17 +95,16 @@ export class DeviceSeries {
       const earlier = this.#kept.get(address);
       const since = this.#quarantined.get(address);
       const info = earlier?.view.facts === view.facts ? earlier.lines.aperture_device_info : infoLine(view);
-      this.#kept.set(address, {
-        view,
-        lines: {
-          aperture_device_info: info,
-          aperture_device_state: line("aperture_device_state", { pci_address: address, state: view.state.toLowerCase() }, "1"),
-          aperture_device_quarantine_start_timestamp_seconds:
-            since === undefined
-              ? null
-              : line("aperture_device_quarantine_start_timestamp_seconds", { pci_address: address }, (since / 1000).toFixed(3)),
-        },
-      });
+      const lines: Kept["lines"] = {
+        aperture_device_info: info,
+        aperture_device_state: line("aperture_device_state", { pci_address: address, state: view.state.toLowerCase() }, "1"),
+        aperture_device_quarantine_start_timestamp_seconds:
+          since === undefined
+            ? null
+            : line("aperture_device_quarantine_start_timestamp_seconds", { pci_address: address }, (since / 1000).toFixed(3)),
+      };
+      for (const name of NAMES) if (lines[name] !== (earlier?.lines[name] ?? null)) this.#stale(name);
+      this.#kept.set(address, { view, lines });
     }
     this.#changed.clear();
   }
