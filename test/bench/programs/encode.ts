@@ -7,7 +7,6 @@ import { createRequire } from "node:module";
 import { join } from "node:path";
 import { parseAddress } from "../../../src/broker/device.js";
 import { type DeviceView, Inventory } from "../../../src/broker/inventory.js";
-import { systemClock } from "../../../src/daemon/compose.js";
 import { SimulatedHost } from "../../../src/host/simulated-host.js";
 import { EncodedDevices } from "../../../src/rpc/encoded-devices.js";
 import { toDevice } from "../../../src/rpc/translate.js";
@@ -46,7 +45,7 @@ async function views(count: number): Promise<readonly DeviceView[]> {
   const observer = new RecordingObserver();
   const host = await SimulatedHost.create({ observer, devices: manyDevices(1) });
   if (host.refusal) throw new Error(host.refusal.message);
-  const inventory = new Inventory(host.value, systemClock, observer);
+  const inventory = new Inventory(host.value, { now: Date.now, after: () => () => undefined }, observer);
   await inventory.refresh();
   await inventory.settled();
   const [view] = inventory.list();

@@ -5,6 +5,7 @@
 
 import { randomUUID } from "node:crypto";
 import type { DescriptorInfo, HandoverChannel, OpenedLease } from "../../../src/broker/ports.js";
+import { granted } from "../../../src/broker/refusal.js";
 import { OwnedDescriptor } from "../../../src/descriptor.js";
 import { Channels } from "../../../src/handover/channels.js";
 import { native } from "../../../src/native.js";
@@ -50,7 +51,7 @@ const channels = new Channels({
   pollSet,
   limits: { firstCallMs: 10_000, ackMs: 10_000, descriptorsInFlight: 65_536, descriptorsPerMessage: pollSet.maxDescriptors },
   now: Date.now,
-  onRejected: () => undefined,
+  ...{ onRejected: () => undefined, onShown: async () => granted(null) },
 });
 const info: DescriptorInfo = { kind: "REGION", scope: "REGION", address: null, region: 0, group: null, offset: 0n, size: 4096n };
 const opened: OpenedLease = {
@@ -63,7 +64,7 @@ async function offerForEver(channel: HandoverChannel): Promise<void> {
   for (;;) {
     const slot = channel.reserve();
     if (slot.refusal) return;
-    const sent = slot.value.offer({ leaseId: randomUUID(), kind: "DEVICE", backend: "SIMULATED", opened });
+    const sent = slot.value.offer({ ...{ leaseId: randomUUID(), kind: "DEVICE", backend: "SIMULATED", opened }, ...{ succession: false } });
     if (sent.refusal || (await sent.value.done).result !== "ACKNOWLEDGED") return;
   }
 }
