@@ -29,6 +29,7 @@ export type CommandName =
   | "host"
   | "policy test"
   | "policy reload"
+  | "doctor"
   | "completion"
   | "help"
   | "version";

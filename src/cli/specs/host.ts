@@ -19,4 +19,23 @@ export const HOST_COMMANDS: readonly CommandSpec[] = [
       { line: "aperturectl host -o json | jq .simulated", does: "whether these are real devices" },
     ],
   },
+  {
+    name: "doctor",
+    operands: "",
+    leastOperands: 0,
+    mostOperands: 0,
+    words: "nothing",
+    takesCommand: false,
+    printsData: true,
+    summary: "check the way to the daemon, this process's limits and the host, and say what to do",
+    description: [
+      "Each check is ok, a note (worth knowing, perhaps intended) or a PROBLEM. The exit status is 0 without a problem, 1 with one, 4 or 5 when the daemon cannot be reached.",
+      "Limits are those that a command started from here would inherit: run it as the user, and in the shell or the unit, from which the VMM is started.",
+    ],
+    options: [],
+    examples: [
+      { line: "aperturectl doctor", does: "the first thing to run when something does not work" },
+      { line: "sudo -u vmm aperturectl doctor", does: "the same for the user that runs VMMs" },
+    ],
+  },
 ];
