@@ -14,6 +14,7 @@ export const COMMAND_MODULES: Readonly<Record<CommandName, () => Promise<Command
   "policy test": () => import("./commands/policy-test.js"),
   "policy reload": () => import("./commands/policy-reload.js"),
   watch: () => import("./commands/watch.js"),
+  rescan: () => import("./commands/rescan.js"),
   doctor: () => import("./commands/doctor.js"),
   completion: () => import("./commands/completion.js"),
   help: () => import("./commands/help.js"),

@@ -29,6 +29,7 @@ export type CommandName =
   | "host"
   | "policy test"
   | "policy reload"
+  | "rescan"
   | "doctor"
   | "completion"
   | "help"

@@ -10,6 +10,7 @@ import { type Colour, type Look, paint } from "./terminal.js";
 const ANSWER: Readonly<Record<Verdict, { readonly text: string; readonly colour: Colour }>> = {
   YES: { text: "can be leased now", colour: "green" },
   NOT_NOW: { text: "can be leased, but not now", colour: "yellow" },
+  DENIED: { text: "policy denies it to you", colour: "red" },
   NO: { text: "cannot be leased", colour: "red" },
 };
 
@@ -22,6 +23,7 @@ export function renderExplanation(device: Device, explanation: Explanation, look
   for (const obstacle of explanation.obstacles) lines.push("\n", ...obstacleLines(obstacle, device, explanation.simulated, look));
   if (explanation.verdict === "YES")
     lines.push("\n", ...paragraph(`next: \`aperturectl exec ${device.address} -- COMMAND fd=@device\``, "", look));
+  if (explanation.policy.allowed) lines.push("\n", ...paragraph(`policy: ${explanation.policy.message}`, "", look));
   for (const note of explanation.notes) lines.push("\n", ...paragraph(`note: ${note}`, "", look));
   return lines.join("");
 }

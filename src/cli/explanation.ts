@@ -1,9 +1,9 @@
 // Why a device can or cannot be leased, and what to do next: the answer as a value, from what the daemon says of the device and of the leases that the caller may see.
 
-import type { Device, DriverCandidate, Lease } from "../client/index.js";
+import type { Device, DriverCandidate, Lease, PolicyAnswer } from "../client/index.js";
 
-/** YES: AcquireLease would succeed now as far as the device goes. NOT_NOW: it passes by itself or with a lease. NO: somebody has to do something. */
-export type Verdict = "YES" | "NOT_NOW" | "NO";
+/** YES: AcquireLease would succeed now. NOT_NOW: what is in the way passes by itself or with a lease. NO: somebody has to do something. DENIED: policy denies it to the caller. */
+export type Verdict = "YES" | "NOT_NOW" | "NO" | "DENIED";
 
 export interface Obstacle {
   /** A reason of docs/REASONS.md, or the device's state. */
@@ -22,6 +22,8 @@ export interface Explanation {
   readonly obstacles: readonly Obstacle[];
   /** The lease that has it, when the caller may see it. */
   readonly lease: Lease | null;
+  /** What policy says to a device lease of the caller. */
+  readonly policy: PolicyAnswer;
   /** What a lease of it also means. */
   readonly notes: readonly string[];
 }
@@ -30,18 +32,25 @@ const ADDRESS = /^[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]$/;
 const DRIVER = /^[\w-]{1,64}$/;
 
 /** leases: all that the caller may see. */
-export function explain(device: Device, leases: readonly Lease[], simulated: boolean): Explanation {
+export function explain(device: Device, leases: readonly Lease[], policy: PolicyAnswer, simulated: boolean): Explanation {
   const lease = leases.find((candidate) => candidate.devices.some(({ address }) => address === device.address)) ?? null;
   const lasting = device.ineligibleReasons.map((reason) => ({ ...reason, commands: commandsFor(reason.reason, device) }));
   const passing = lasting.length > 0 || device.state === "FREE" ? [] : [occupied(device, lease)];
   return {
     address: device.address,
-    verdict: lasting.length > 0 ? "NO" : passing.length > 0 ? "NOT_NOW" : "YES",
+    verdict: !policy.allowed ? "DENIED" : lasting.length > 0 ? "NO" : passing.length > 0 ? "NOT_NOW" : "YES",
     simulated,
-    obstacles: [...lasting, ...passing],
+    obstacles: [...denied(policy), ...lasting, ...passing],
     lease,
+    policy,
     notes: notesOn(device),
   };
+}
+
+function denied({ allowed, reason, message }: PolicyAnswer): readonly Obstacle[] {
+  if (allowed) return [];
+  const next = "ask the operator for a [[policy]] rule; `aperturectl policy test --device ADDRESS` shows each rule that was tried";
+  return [{ reason: reason || "POLICY_DENIED", message, next, commands: [] }];
 }
 
 function occupied(device: Device, lease: Lease | null): Obstacle {

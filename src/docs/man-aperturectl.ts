@@ -47,7 +47,8 @@ export function aperturectlPage(): string {
     section("ENVIRONMENT"),
     ...ENVIRONMENT.flatMap(({ name, does }) => item(bold(name), does)),
     section("SEE ALSO"),
-    ".BR apertured (8)",
+    ".BR apertured (8),",
+    ".BR aperture.toml (5)",
   ];
   return `${lines.join("\n")}\n`;
 }

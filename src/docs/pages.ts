@@ -6,6 +6,7 @@ import { cliPage } from "./cli-page.js";
 import { configPage } from "./config-page.js";
 import { loggingPage } from "./logging-page.js";
 import { aperturectlPage } from "./man-aperturectl.js";
+import { aperturedPage, aperturetomlPage } from "./man-daemon.js";
 import { metricsPage } from "./metrics-page.js";
 import { reasonsPage } from "./reasons-page.js";
 
@@ -19,6 +20,8 @@ export const PAGES: readonly Page[] = [
   { path: "docs/API.md", text: apiPage },
   { path: "docs/CLI.md", text: cliPage },
   { path: "docs/CONFIG.md", text: configPage },
+  { path: "docs/man/apertured.8", text: aperturedPage },
+  { path: "docs/man/aperture.toml.5", text: aperturetomlPage },
   { path: "docs/man/aperturectl.1", text: aperturectlPage },
   { path: "docs/METRICS.md", text: metricsPage },
   { path: "docs/LOGGING.md", text: loggingPage },

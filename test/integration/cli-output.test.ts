@@ -26,6 +26,9 @@ const PRINTING: Readonly<
   leases: { args: [], shape: "list", name: /^[0-9a-f-]{36}$/ },
   release: { args: ["LEASE"], shape: "one", name: /^[0-9a-f-]{36}$/ },
   host: { args: [], shape: "one", name: /^[0-9a-f-]{36}$/ },
+  "policy test": { args: ["--device", GPU], shape: "one", name: /^allowed$/ },
+  "policy reload": { args: [], shape: "one", name: /^applied$/ },
+  rescan: { args: [], shape: "one", name: /^\d+$/ },
   doctor: { args: [], shape: "list", name: /^(OK|NOTE|PROBLEM) [a-z ]+$/ },
 };
 
@@ -53,7 +56,7 @@ describe("[real processes, simulated host] what aperturectl prints", () => {
   async function printed(command: string, format: OutputFormat): Promise<string> {
     const { args, shape } = PRINTING[command] ?? assert.fail(command);
     const held = command === "leases" || command === "release" ? await holding() : null;
-    const line = [command, ...args.map((word) => (word === "LEASE" ? (held?.id ?? "") : word)), "-o", format];
+    const line = [...command.split(" "), ...args.map((word) => (word === "LEASE" ? (held?.id ?? "") : word)), "-o", format];
     if (shape === "list" || shape === "one") {
       const { code, out, err } = await aperturectl(daemon.socket, line);
       assert.equal(code, 0, err);

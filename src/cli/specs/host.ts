@@ -20,6 +20,21 @@ export const HOST_COMMANDS: readonly CommandSpec[] = [
     ],
   },
   {
+    name: "rescan",
+    operands: "",
+    leastOperands: 0,
+    mostOperands: 0,
+    words: "nothing",
+    takesCommand: false,
+    printsData: true,
+    summary: "make the daemon look at the machine's devices now",
+    description: [
+      "Answers when that is done. A device that is new is still being read then: `aperturectl watch` shows when it is ready. For root and the daemon's user; nobody has to do it, the daemon looks by itself.",
+    ],
+    options: [],
+    examples: [{ line: "aperturectl rescan && aperturectl devices", does: "what is there, after having bound a driver" }],
+  },
+  {
     name: "doctor",
     operands: "",
     leastOperands: 0,

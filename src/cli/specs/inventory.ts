@@ -62,10 +62,11 @@ export const INVENTORY_COMMANDS: readonly CommandSpec[] = [
     words: "address",
     takesCommand: false,
     printsData: true,
-    summary: "tell whether a device can be leased now, why not, and what to do next",
+    summary: "tell whether you can lease a device now, why not, and what to do next",
     description: [
       "The answer first, then everything that is in the way with its reason (docs/REASONS.md) and the next step; where root has to bind a driver, the lines to type.",
-      "The exit status is what `acquire` would say now: 0 when the device can be leased, 6 when it cannot. `-o name` prints YES, NOT_NOW or NO.",
+      "The exit status is what `acquire` would say now: 0 when you can have the device, 6 when nobody can, 4 when policy denies it to you. `-o name` prints YES, NOT_NOW, NO or DENIED.",
+      "Policy is asked for your user and groups; a rule that looks at the program or the cgroup of the process that leases counts as one that does not match. `policy test` asks about those.",
     ],
     options: [],
     examples: [

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { explain } from "../../../src/cli/explanation.js";
 import { renderExplanation } from "../../../src/cli/explanation-view.js";
-import type { Device, Lease } from "../../../src/client/index.js";
+import type { Device, Lease, PolicyAnswer } from "../../../src/client/index.js";
 import { PLAIN, screen } from "./captured-terminal.js";
 import { DEVICE } from "./sample-device.js";
 
@@ -12,28 +12,36 @@ const LEASE: Lease = {
   ...{ createTime: new Date(0), ackDeadline: null, endTime: null, endCause: "UNSPECIFIED", quarantined: [] },
 };
 
+const ALLOWED: PolicyAnswer = {
+  ...{ allowed: true, rule: "all", reason: "", message: 'rule "all" allows it', steps: [] },
+  ...{ allowDeviceScope: false, allowUnreset: false, maxLeases: null, maxDurationMs: null },
+};
+
 function text(device: Device, leases: readonly Lease[] = [], look = PLAIN): string {
-  return renderExplanation(device, explain(device, leases, false), look);
+  return renderExplanation(device, explain(device, leases, ALLOWED, false), look);
 }
 
 test("a free device: yes, and what to run [pure]", () => {
-  assert.equal(explain(DEVICE, [], false).verdict, "YES");
-  assert.match(text(DEVICE), /^0000:00:14\.0 can be leased now\n\nnext: `aperturectl exec 0000:00:14\.0 -- COMMAND fd=@device`\n$/);
+  assert.equal(explain(DEVICE, [], ALLOWED, false).verdict, "YES");
+  assert.match(
+    text(DEVICE),
+    /^0000:00:14\.0 can be leased now\n\nnext: `aperturectl exec 0000:00:14\.0 -- COMMAND fd=@device`\n\npolicy: rule "all" allows it\n$/,
+  );
 });
 
 test("a device that is held: by whom when the caller may see it, and what ends it [pure]", () => {
   const held: Device = { ...DEVICE, state: "HELD" };
-  assert.equal(explain(held, [], false).verdict, "NOT_NOW");
+  assert.equal(explain(held, [], ALLOWED, false).verdict, "NOT_NOW");
   assert.match(text(held), /can be leased, but not now\n\nHELD\n {2}somebody else holds it; only that user, root/);
   const seen = text(held, [LEASE]);
   assert.match(seen, /lease 6f9619ff-8b86-4d01-b42d-00cf4fc964ff of process 77, uid 1000, holds it since\n? *1970-01-01T00:00:00\.000Z/);
   assert.match(seen, /next: end that process, or `aperturectl release 6f9619ff/);
-  assert.equal(explain(held, [{ ...LEASE, devices: [] }], false).lease, null);
+  assert.equal(explain(held, [{ ...LEASE, devices: [] }], ALLOWED, false).lease, null);
 });
 
 test("every state says what passes by itself [pure]", () => {
   for (const state of ["OPENING", "OFFERED", "RELEASING", "RESETTING", "RESERVED", "REMOVED", "UNSPECIFIED"] as const) {
-    const explanation = explain({ ...DEVICE, state }, [], false);
+    const explanation = explain({ ...DEVICE, state }, [], ALLOWED, false);
     assert.equal(explanation.verdict, "NOT_NOW", state);
     assert.equal(explanation.obstacles.length, 1);
     assert.ok(explanation.obstacles[0]?.next.includes("aperturectl"));
@@ -53,7 +61,7 @@ test("a device with the wrong driver: the lines to type, with the driver that fi
     { driver: "nvgrace_gpu_vfio_pci", module: "nvgrace_gpu_vfio_pci", kind: "VFIO_VARIANT", source: "MODULES_ALIAS", alias: "" },
     { driver: "vfio-pci", module: "vfio_pci", kind: "VFIO_GENERIC", source: "MODULES_ALIAS", alias: "" },
   ];
-  assert.deepEqual(explain({ ...UNBOUND, driverCandidates: candidates }, [], false).obstacles, [
+  assert.deepEqual(explain({ ...UNBOUND, driverCandidates: candidates }, [], ALLOWED, false).obstacles, [
     {
       reason: "NO_VFIO_DRIVER",
       message: "bound to nvme",
@@ -67,7 +75,7 @@ test("a device with the wrong driver: the lines to type, with the driver that fi
     },
   ]);
   assert.match(text(UNBOUND), /as root; nvme loses the device, so stop what uses it first:\n {4}modprobe vfio_pci\n/);
-  assert.match(renderExplanation(UNBOUND, explain(UNBOUND, [], true), PLAIN), /on a real host, as root; nvme/);
+  assert.match(renderExplanation(UNBOUND, explain(UNBOUND, [], ALLOWED, true), PLAIN), /on a real host, as root; nvme/);
 });
 
 test("a spoiled group: the lines for each member that spoils it, none for the others [pure]", () => {
@@ -81,7 +89,7 @@ test("a spoiled group: the lines for each member that spoils it, none for the ot
     iommuGroup: { id: 1, viable: false, otherSpoilers: [], members },
     ineligibleReasons: [{ reason: "GROUP_NOT_VIABLE", message: "", next: "" }],
   };
-  const [obstacle] = explain(device, [], false).obstacles;
+  const [obstacle] = explain(device, [], ALLOWED, false).obstacles;
   assert.equal(obstacle?.commands.length, 4);
   assert.ok(obstacle.commands.every((line) => !line.includes("0000:01:00.0")));
 });
@@ -101,11 +109,11 @@ test("nothing hostile becomes a line to type, or reaches the screen as it is [pu
     })),
   };
   assert.deepEqual(
-    explain(device, [], false).obstacles.flatMap(({ commands }) => commands),
+    explain(device, [], ALLOWED, false).obstacles.flatMap(({ commands }) => commands),
     [],
   );
   assert.deepEqual(
-    explain({ ...device, address: "0000:01:00.0" }, [], false)
+    explain({ ...device, address: "0000:01:00.0" }, [], ALLOWED, false)
       .obstacles.flatMap(({ commands }) => commands)
       .join("\n"),
     "echo 0000:01:00.0 > /sys/bus/pci/drivers_probe",
@@ -125,4 +133,17 @@ test("what a lease of it also means is told: who is locked with it, and that it 
 
 test("no line is wider than the terminal, except those to type [pure]", () => {
   for (const line of text(UNBOUND, [], screen(60)).split("\n")) assert.ok(line.length <= 60 || line.startsWith("    "), line);
+});
+
+test("what policy denies is told first, with the rule, whatever else is in the way [pure]", () => {
+  const denied: PolicyAnswer = { ...ALLOWED, allowed: false, reason: "POLICY_DENIED", message: 'denied by policy rule "none"' };
+  for (const device of [DEVICE, UNBOUND]) {
+    const explanation = explain(device, [], denied, false);
+    assert.equal(explanation.verdict, "DENIED");
+    assert.equal(explanation.obstacles[0]?.reason, "POLICY_DENIED");
+    assert.match(
+      renderExplanation(device, explanation, PLAIN),
+      /policy denies it to you[\s\S]*denied by policy rule "none"\n {2}next: ask the operator/,
+    );
+  }
 });
