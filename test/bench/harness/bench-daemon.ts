@@ -10,7 +10,6 @@ import { program, Server } from "./processes.js";
 /** Limits as wide as the cases need; everything else as it comes. No rescan: between two cases nothing may happen by the clock. */
 const CONFIG = `host = "simulated"
 metrics.listen = "127.0.0.1:0"
-log.level = "warn"
 inventory.rescan_ms = 3600000
 [limits]
 connections = 4096
@@ -51,7 +50,7 @@ export class BenchDaemon {
     writeFileSync(file, `socket = "${join(folder, "a.sock")}"\n${CONFIG}`);
     try {
       const numbers = [devices, leasable, regions, resetMs].map(String);
-      return new BenchDaemon(await Server.start([...program("daemon"), file, ...numbers], cpu), folder);
+      return new BenchDaemon(await Server.start([...program("daemon"), file, ...numbers], cpu, join(folder, "log")), folder);
     } catch (error) {
       rmSync(folder, { recursive: true, force: true });
       throw error;

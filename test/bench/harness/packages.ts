@@ -27,7 +27,8 @@ export async function installed(packages: readonly string[]): Promise<string | n
     const apt = await PrivateApt.open(cacheFolder("apt"), release, [release.codename, `${release.codename}-updates`]);
     await apt.install(absent, release.codename);
   } catch (error) {
-    return `${needs}, which could not be installed: ${error instanceof Error ? error.message.split("\n").slice(0, 3).join("; ") : String(error)}`;
+    const said = error instanceof Error ? /^E: .*$/m.exec(error.message)?.[0] : undefined;
+    return `${needs}, which could not be installed${said === undefined ? "" : ` (${said})`}`;
   }
   const still = await missing(packages);
   return still.length === 0 ? null : `needs ${still.join(", ")}, which did not install`;

@@ -16,9 +16,10 @@ const METHOD = `## How it is measured
 * Server and client are processes of their own, each kept on one processor: throughput is that of one core. The sides of a case take turns in every round, each round beginning with another one, after one
   turn that does not count. Before each measurement both processors have to be idle for 100 ms; how often that could not be had is said above.
 * The daemon is apertured's own parts over a made-up device list on the simulated host (\`test/bench/programs/daemon.ts\`): each device has six regions, of which two give a descriptor. Connection, lease and
-  descriptor limits are raised as far as the cases need. Start and idle memory are those of apertured as it is shipped.
+  descriptor limits are raised as far as the cases need; the log is at its usual level, into a file. Start and idle memory are those of apertured as it is shipped.
 * One load client in C++ (epoll, libnghttp2; \`test/bench/baselines/lease_client.cc\`) speaks to every server: only the server differs. It checks every descriptor count, that answer and offer name one lease,
-  the regions, and at the end that leases are HELD; the daemon must have no quarantine, no fault and not a word on stderr, or the case has failed.
+  the regions, and at the end that leases are HELD; the daemon must have no quarantine, no fault and no warning in its log, or the
+  case has failed.
 * A lease's time runs from the request to the moment when answer and descriptors have come and the acknowledgement is sent. Releases are not part of it. Rates are of leases that are kept.
 * The baselines are in \`test/bench/baselines\`: the C epoll server does one recv and one sendmsg a request; the C++ gRPC peer locks, opens and hands over by token, and has no policy, liveness, acknowledgement, proof,
   reset, metrics or log.`;
@@ -53,6 +54,8 @@ function conclusion({ rows, growth }: BenchResults): string {
 
 export function writePage(results: BenchResults, docs: string): readonly string[] {
   if (results.quick) throw new Error("a quick run has no figures worth a page: run it without --quick");
+  const failed = [...results.rows, ...results.growth].filter(({ verdict }) => verdict === "failed");
+  if (failed.length > 0) throw new Error(`a run in which something failed is no page: ${failed.map(({ id }) => id).join(", ")}`);
   mkdirSync(docs, { recursive: true });
   const written: string[] = [];
   const write = (name: string, content: string): void => {

@@ -2,7 +2,7 @@
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { readFileSync } from "node:fs";
+import { closeSync, openSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { Lines } from "../../harness/lines.js";
 import { type Figures, NotMeasured } from "./case.js";
@@ -18,11 +18,17 @@ const CANNOT = 77;
 
 const PATIENCE_MS = 120_000;
 
-function started(command: readonly string[], cpu: number | null): ChildProcess {
+/** stderr goes to a file where one is named, so that who reads it takes nobody's time. */
+function started(command: readonly string[], cpu: number | null, log: string | null = null): ChildProcess {
   const [file = "", ...args] = [...(cpu === null ? [] : pinned(cpu)), ...command];
   const env: NodeJS.ProcessEnv = { ...process.env };
   delete env["NODE_OPTIONS"];
-  return spawn(file, args, { stdio: ["ignore", "pipe", "pipe"], env });
+  const stderr = log === null ? null : openSync(log, "w");
+  try {
+    return spawn(file, args, { stdio: ["ignore", "pipe", stderr ?? "pipe"], env });
+  } finally {
+    if (stderr !== null) closeSync(stderr);
+  }
 }
 
 function keep(child: ChildProcess): () => string {
@@ -48,9 +54,9 @@ export class Server {
   }
 
   /** Waits for its line READY on stdout. */
-  static async start(command: readonly string[], cpu: number | null): Promise<Server> {
-    const child = started(command, cpu);
-    const stderr = keep(child);
+  static async start(command: readonly string[], cpu: number | null, log: string | null = null): Promise<Server> {
+    const child = started(command, cpu, log);
+    const stderr = log === null ? keep(child) : () => complaints(readFileSync(log, "utf8"));
     if (child.stdout === null) throw new Error("no stdout");
     const lines = new Lines(child.stdout);
     for (;;) {
@@ -74,7 +80,7 @@ export class Server {
     return residentBytes(this.pid);
   }
 
-  /** A server that has ended by itself, or said anything on stderr, has failed. */
+  /** A server that has ended by itself, or complained on stderr, has failed. */
   async stop(): Promise<void> {
     Server.#running.delete(this);
     const early = this.#child.exitCode !== null || this.#child.signalCode !== null;
@@ -83,6 +89,12 @@ export class Server {
     await once(this.#child, "exit");
     if (this.#stderr() !== "") throw new Error(`a server complained:\n${this.#stderr()}`);
   }
+}
+
+/** What a daemon's log has that it should not have. A client that was faster than its own acknowledgement is told to ask again, which is no complaint. */
+function complaints(log: string): string {
+  const records = log.split("\n").filter((line) => line !== "" && !/"level":"(trace|debug|info)"/.test(line));
+  return records.filter((line) => !line.includes('"event":"log.suppressed"') && !line.includes("HANDOVER_PENDING")).join("\n");
 }
 
 export function residentBytes(pid: number): number {
