@@ -163,41 +163,44 @@ describe("[real processes, simulated host] telemetry", () => {
   it("counts calls by the names of go-grpc-middleware: started, handled, messages, time, and streams as they are", async () => {
     const own = await DaemonProcess.start();
     const rpc = new Rpc(own.socket);
-    await rpc.call(DeviceService, "GetDevice", { address: NVME });
-    await rpc.call(DeviceService, "GetDevice", { address: "0000:00:00.0" });
-    await rpc.call(DeviceService, "GetDevice", { address: "x".repeat(100_000) });
-    const watch = rpc.stream("/aperture.v1.DeviceService/WatchDevices", Buffer.alloc(0), (bytes) => bytes);
-    await once(watch, "data");
-    const get = 'grpc_type="unary",grpc_service="aperture.v1.DeviceService",grpc_method="GetDevice"';
-    const watching = 'grpc_type="server_stream",grpc_service="aperture.v1.DeviceService",grpc_method="WatchDevices"';
-    const text = await own.metrics();
-    const lines = new Set(text.split("\n"));
-    for (const line of [
-      `grpc_server_started_total{${get}} 3`,
-      `grpc_server_handled_total{${get},grpc_code="OK"} 1`,
-      `grpc_server_handled_total{${get},grpc_code="NOT_FOUND"} 1`,
-      // Ended by the library, behind every interceptor.
-      `grpc_server_handled_total{${get},grpc_code="RESOURCE_EXHAUSTED"} 1`,
-      `grpc_server_msg_received_total{${get}} 2`,
-      `grpc_server_msg_sent_total{${get}} 1`,
-      `grpc_server_handling_seconds_count{${get}} 3`,
-      `grpc_server_started_total{${watching}} 1`,
-      `grpc_server_msg_received_total{${watching}} 1`,
-      `grpc_server_msg_sent_total{${watching}} 1`,
-      'aperture_watchers{grpc_method="WatchDevices"} 1',
-      'aperture_refusals_total{reason="DEVICE_NOT_FOUND"} 1',
-    ])
-      assert.ok(lines.has(line), `${line}\n${text}`);
-    watch.cancel();
-    const end = `grpc_server_handled_total{${watching},grpc_code="CANCELLED"} 1`;
-    const after = await until(
-      "the end of the watch",
-      () => own.metrics(),
-      (page) => page.includes(end),
-    );
-    assert.ok(after.includes('aperture_watchers{grpc_method="WatchDevices"} 0'));
-    rpc.close();
-    await own.stop();
+    try {
+      await rpc.call(DeviceService, "GetDevice", { address: NVME });
+      await rpc.call(DeviceService, "GetDevice", { address: "0000:00:00.0" });
+      await rpc.call(DeviceService, "GetDevice", { address: "x".repeat(100_000) });
+      const watch = rpc.stream("/aperture.v1.DeviceService/WatchDevices", Buffer.alloc(0), (bytes) => bytes);
+      await once(watch, "data");
+      const get = 'grpc_type="unary",grpc_service="aperture.v1.DeviceService",grpc_method="GetDevice"';
+      const watching = 'grpc_type="server_stream",grpc_service="aperture.v1.DeviceService",grpc_method="WatchDevices"';
+      const text = await own.metrics();
+      const lines = new Set(text.split("\n"));
+      for (const line of [
+        `grpc_server_started_total{${get}} 3`,
+        `grpc_server_handled_total{${get},grpc_code="OK"} 1`,
+        `grpc_server_handled_total{${get},grpc_code="NOT_FOUND"} 1`,
+        // Ended by the library, behind every interceptor.
+        `grpc_server_handled_total{${get},grpc_code="RESOURCE_EXHAUSTED"} 1`,
+        `grpc_server_msg_received_total{${get}} 2`,
+        `grpc_server_msg_sent_total{${get}} 1`,
+        `grpc_server_handling_seconds_count{${get}} 3`,
+        `grpc_server_started_total{${watching}} 1`,
+        `grpc_server_msg_received_total{${watching}} 1`,
+        `grpc_server_msg_sent_total{${watching}} 1`,
+        'aperture_watchers{grpc_method="WatchDevices"} 1',
+        'aperture_refusals_total{reason="DEVICE_NOT_FOUND"} 1',
+      ])
+        assert.ok(lines.has(line), `${line}\n${text}`);
+      watch.cancel();
+      const end = `grpc_server_handled_total{${watching},grpc_code="CANCELLED"} 1`;
+      const after = await until(
+        "the end of the watch",
+        () => own.metrics(),
+        (page) => page.includes(end),
+      );
+      assert.ok(after.includes('aperture_watchers{grpc_method="WatchDevices"} 0'));
+    } finally {
+      rpc.close();
+      await own.stop();
+    }
   });
 
   it("writes one JSON object a line, of printable ASCII, with the events, levels and fields of the table and nothing beside its own keys", async () => {

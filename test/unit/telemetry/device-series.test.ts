@@ -17,6 +17,10 @@ function of(series: DeviceSeries, metric: string): readonly string[] {
   return samples(series).flatMap((line) => (line.startsWith(`aperture_device_${metric}{`) ? line.slice(16 + metric.length) : []));
 }
 
+function stateOf(broker: FakeBroker): string | undefined {
+  return broker.inventory.get(A)?.state;
+}
+
 async function bench(): Promise<{ readonly broker: FakeBroker; readonly series: DeviceSeries }> {
   const broker = await fakeBroker([[1], [2, 3]]);
   return { broker, series: new DeviceSeries(broker.inventory, () => broker.clock.now()) };
@@ -72,8 +76,13 @@ describe("[pure] series of each device", () => {
     await settle();
     assert.deepEqual(of(series, "quarantine_start_timestamp_seconds"), expected, "still held");
     broker.host.device(A).held = false;
+    const resetting: (readonly string[])[] = [];
+    broker.host.between = (step) => {
+      if (stateOf(broker) === "RESETTING") resetting.push([step, ...of(series, "quarantine_start_timestamp_seconds")]);
+    };
     broker.clock.advance(2_000);
     await settle();
+    assert.deepEqual(resetting[0]?.slice(1), expected, "not free before its reset");
     assert.deepEqual(of(series, "state")[0], `{pci_address="${A}",state="free"} 1`);
     assert.deepEqual(of(series, "quarantine_start_timestamp_seconds"), []);
   });
