@@ -3,7 +3,7 @@
 import type { Book } from "./book.js";
 import type { Address, Region } from "./device.js";
 import type { Inventory } from "./inventory.js";
-import type { AcquireRequest, Lease } from "./lease.js";
+import type { AcquireRequest, Lease, LeaseTerms } from "./lease.js";
 import { type Caller, decide, type PolicyRule } from "./policy.js";
 import type { KnownDevice, Peer } from "./ports.js";
 import { granted, type Outcome, refuse } from "./refusal.js";
@@ -14,7 +14,7 @@ export interface Admission {
   readonly devices: readonly { readonly known: KnownDevice; readonly regions: readonly Region[] }[];
   /** Atomic sets to lock, each with the requested devices in it. */
   readonly sets: readonly { readonly members: readonly Address[]; readonly leased: readonly KnownDevice[] }[];
-  readonly allowDeviceScope: boolean;
+  readonly terms: LeaseTerms;
 }
 
 export interface AdmissionContext {
@@ -30,34 +30,50 @@ export interface AdmissionContext {
 
 export function admit(context: AdmissionContext, peer: Peer, request: AcquireRequest): Outcome<Admission> {
   const devices: { known: KnownDevice; regions: readonly Region[] }[] = [];
-  let allowDeviceScope = true;
+  const allowing: PolicyRule[] = [];
+  const asked = { kind: request.kind, mode: request.mode, delegate: request.ticket !== null };
+  // Whose eyes the devices come under. A ticket without a user tells that only when it is shown (leases.ts).
+  const tenantUid = request.ticket === null ? peer.uid : request.ticket.uid;
   let quota = context.leasesPerUid;
   for (const { address, regions: indexes } of request.devices) {
     const view = context.inventory.get(address);
     if (view === null) return refuse("DEVICE_NOT_FOUND", `there is no device ${address} on this host`, { address });
-    const rule = decide(context.rules, context.caller, view.facts, { kind: request.kind, mode: "HAND_OFF", delegate: false });
+    const rule = decide(context.rules, context.caller, view.facts, asked);
     if (rule.refusal) return rule;
-    allowDeviceScope &&= rule.value.allowDeviceScope;
+    allowing.push(rule.value);
     quota = Math.min(quota, rule.value.maxLeases ?? quota);
     const [reason] = view.ineligibleReasons;
     if (reason) return refuse(reason.reason, reason.message, { address });
     const known = context.inventory.known(address);
     if (known === null) return refuse("DEVICE_NOT_PROBED", `${address} has not been read yet`, { address });
-    const tenant = context.tenants.check(address, peer, rule.value.allowUnreset);
-    if (tenant.refusal) return tenant;
+    const tenant = tenantUid === null ? null : context.tenants.check(address, tenantUid, rule.value.allowUnreset);
+    if (tenant?.refusal) return tenant;
     const regions = select(known, indexes);
     if (regions.refusal) return regions;
     devices.push({ known, regions: regions.value });
   }
   let held = 0;
-  for (const lease of context.active) if (lease.peer.uid === peer.uid) held += 1;
+  for (const lease of context.active) if (lease.owner.uid === peer.uid) held += 1;
   if (held >= quota) {
     return refuse("LEASE_QUOTA", `uid ${peer.uid} has ${held} leases, and ${quota} is the most it may hold at once`, {
       limit: String(quota),
     });
   }
   const sets = atomicSets(context, devices);
-  return sets.refusal ? sets : granted({ devices, sets: sets.value, allowDeviceScope });
+  return sets.refusal ? sets : granted({ devices, sets: sets.value, terms: termsOf(allowing) });
+}
+
+/** A lease over devices of several rules may do what all of them allow. */
+function termsOf(rules: readonly PolicyRule[]): LeaseTerms {
+  const durations = rules.flatMap((rule) => rule.maxDurationMs ?? []);
+  const [first] = rules;
+  return {
+    allowDeviceScope: rules.every((rule) => rule.allowDeviceScope),
+    allowUnreset: rules.every((rule) => rule.allowUnreset),
+    mayDelegate: rules.every((rule) => rule.delegate),
+    policyRule: first !== undefined && rules.every((rule) => rule === first) ? first.name : "",
+    maxDurationMs: durations.length === 0 ? null : Math.min(...durations),
+  };
 }
 
 function select({ facts, probe }: KnownDevice, indexes: readonly number[]): Outcome<readonly Region[]> {

@@ -11,11 +11,14 @@ import { tiedTo } from "./reset-set.js";
 export class Book {
   readonly #inventory: Inventory;
   readonly #observer: Observer;
+  readonly #onStep: (claim: Claim) => void;
   readonly #claims = new Map<Address, Claim>();
 
-  constructor(inventory: Inventory, observer: Observer) {
+  /** onStep: a claim is in another state. */
+  constructor(inventory: Inventory, observer: Observer, onStep: (claim: Claim) => void) {
     this.#inventory = inventory;
     this.#observer = observer;
+    this.#onStep = onStep;
   }
 
   claimOf(address: Address): Claim | null {
@@ -65,13 +68,17 @@ export class Book {
     if (row.effects.includes("UNLOCK")) {
       claim.cancelRetry?.();
       claim.cancelRetry = null;
-      claim.unwatch();
+      for (const unwatch of claim.watched.values()) unwatch();
+      claim.watched.clear();
       for (const address of claim.members) this.#claims.delete(address);
     }
     // Of a set that is gone, members that are still listed are free: the inventory drops the others by itself.
     const shown = row.next === "REMOVED" ? "FREE" : row.next;
     for (const address of claim.members) this.#inventory.setState(address, shown, detail);
-    if (from !== row.next) this.#observer.leaseStateChanged(claim.leaseId, from, row.next, event);
+    if (from !== row.next) {
+      this.#observer.leaseStateChanged(claim.leaseId, from, row.next, event);
+      this.#onStep(claim);
+    }
     return row.effects;
   }
 }

@@ -2,25 +2,37 @@
 // happen to a leased device passes here, so this is the page to read when asking "what if the client dies while ...".
 // src/broker/leases.ts carries the effects out.
 //
-//   FREE ─ACQUIRE→ OPENING ─OPENED→ OFFERED ─ACKED→ HELD
-//    ↑                │                │              │
-//    ├── OPEN_FAILED ─┘                └───── END ────┴→ RELEASING ─PROVEN→ RESETTING ─RESET_OK→ FREE
-//                                                         ↑   │                │
-//                                                      RETRY  NOT_PROVEN   RESET_FAILED
-//                                                         └─ QUARANTINED ←─────┘
+//   FREE ─RESERVE→ RESERVED ─END→ FREE
+//    │                │
+//    │              SHOWN
+//    │                ↓
+//   FREE ─ACQUIRE→ OPENING ─OPENED→ OFFERED ─ACKED, RETAINED→ HELD
+//    ↑                │                │                        │
+//    ├── OPEN_FAILED ─┘                └────────── END ─────────┴→ RELEASING ─PROVEN→ RESETTING ─RESET_OK→ FREE
+//                                                                   ↑   │                │
+//                                                                RETRY  NOT_PROVEN   RESET_FAILED
+//                                                                   └─ QUARANTINED ←─────┘
+//
+// A lease that passes to a successor stays HELD: its devices do not notice who holds it.
 
-export type LeaseState = "FREE" | "OPENING" | "OFFERED" | "HELD" | "RELEASING" | "RESETTING" | "QUARANTINED" | "REMOVED";
+export type LeaseState = "FREE" | "RESERVED" | "OPENING" | "OFFERED" | "HELD" | "RELEASING" | "RESETTING" | "QUARANTINED" | "REMOVED";
 
 export type LeaseEvent =
   /** A client asked and policy allowed it: the whole atomic set is locked. */
   | "ACQUIRE"
+  /** The same, for whoever shows the ticket: nothing is opened. */
+  | "RESERVE"
+  /** The ticket was shown. */
+  | "SHOWN"
   /** Descriptors are open and were sent. */
   | "OPENED"
   /** Nothing was sent, and whatever was opened is closed again. */
   | "OPEN_FAILED"
-  /** The client has all descriptors. */
+  /** The client has all descriptors, and the broker keeps none of a device lease (HAND_OFF). */
   | "ACKED"
-  /** Release, death of the holder, no or a short acknowledgement. */
+  /** The client has all descriptors, and the broker keeps the open files for a successor (RETAIN). */
+  | "RETAINED"
+  /** Release, death of the holder, no or a short acknowledgement, a ticket or a time that is over. */
   | "END"
   /** The kernel says that nobody else holds the devices. */
   | "PROVEN"
@@ -56,6 +68,13 @@ export interface Transition {
 const TABLE: Readonly<Record<LeaseState, Partial<Record<LeaseEvent, Transition>>>> = {
   FREE: {
     ACQUIRE: { next: "OPENING", effects: [] },
+    RESERVE: { next: "RESERVED", effects: [] },
+  },
+  // Nobody has had anything: no proof and no reset are due.
+  RESERVED: {
+    SHOWN: { next: "OPENING", effects: [] },
+    END: { next: "FREE", effects: ["UNLOCK"] },
+    REMOVED: { next: "FREE", effects: ["UNLOCK"] },
   },
   OPENING: {
     OPENED: { next: "OFFERED", effects: [] },
@@ -66,6 +85,7 @@ const TABLE: Readonly<Record<LeaseState, Partial<Record<LeaseEvent, Transition>>
   },
   OFFERED: {
     ACKED: { next: "HELD", effects: ["DROP_COPIES"] },
+    RETAINED: { next: "HELD", effects: [] },
     END: { next: "RELEASING", effects: ["PROVE"] },
     REMOVED: { next: "RELEASING", effects: ["PROVE"] },
   },

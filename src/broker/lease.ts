@@ -3,11 +3,20 @@
 
 import type { Address, BackendName, Region } from "./device.js";
 import type { LeaseState } from "./lease-table.js";
-import type { LeaseKind } from "./policy.js";
-import type { DescriptorInfo, EndCause, HandoverChannel, KnownDevice, OpenedLease, Peer } from "./ports.js";
+import type { LeaseKind, LeaseMode } from "./policy.js";
+import type { DescriptorInfo, EndCause, HandoverChannel, KnownDevice, OpenedLease, Peer, RecallCause } from "./ports.js";
+import type { LiveTicket } from "./tickets.js";
 
 /** State of a lease as clients see it. */
-export type LeasePhase = "OPENING" | "OFFERED" | "HELD" | "RELEASING" | "RESETTING" | "ENDED";
+export type LeasePhase = "RESERVED" | "OPENING" | "OFFERED" | "HELD" | "RELEASING" | "RESETTING" | "ENDED";
+
+/** For whom a ticket is, and how long. */
+export interface TicketOptions {
+  /** null: whoever shows it. */
+  readonly uid: number | null;
+  /** Milliseconds. */
+  readonly lifetimeMs: number;
+}
 
 export interface DeviceSelection {
   readonly address: Address;
@@ -19,27 +28,51 @@ export interface AcquireRequest {
   /** UUID, or empty. */
   readonly requestId: string;
   readonly kind: LeaseKind;
+  readonly mode: LeaseMode;
   readonly devices: readonly DeviceSelection[];
   /** 0n: the channel attached last. */
   readonly channel: bigint;
+  /** null: for the process that calls. */
+  readonly ticket: TicketOptions | null;
+  /** Milliseconds until the lease is recalled. null: as long as policy allows. */
+  readonly maxDurationMs: number | null;
+}
+
+/** What policy granted, for as long as the lease lives. */
+export interface LeaseTerms {
+  readonly allowDeviceScope: boolean;
+  readonly allowUnreset: boolean;
+  /** It may pass to another user. */
+  readonly mayDelegate: boolean;
+  /** Name of the rule; empty when several rules allowed it, one a device. */
+  readonly policyRule: string;
+  readonly maxDurationMs: number | null;
 }
 
 /** A snapshot of a lease for callers. */
 export interface LeaseView {
   readonly id: string;
   readonly kind: LeaseKind;
+  readonly mode: LeaseMode;
   readonly phase: LeasePhase;
   readonly devices: readonly { readonly address: Address; readonly regions: readonly Region[] }[];
   readonly descriptors: readonly DescriptorInfo[];
   readonly backend: BackendName;
+  /** 0: nobody has it yet, and then holderUid is the owner's. */
   readonly holderPid: number;
   readonly holderUid: number;
+  readonly ownerUid: number;
+  readonly policyRule: string;
   /** Milliseconds since the epoch, as the other times. */
   readonly createTime: number;
   readonly ackDeadline: number | null;
   readonly endTime: number | null;
-  readonly endCause: EndCause | null;
+  /** SUCCEEDED: for a user who may not see the holder that it has passed to; it goes on. */
+  readonly endCause: EndCause | "SUCCEEDED" | null;
   readonly quarantined: readonly Address[];
+  readonly expireTime: number | null;
+  readonly ticketExpireTime: number | null;
+  readonly recall: { readonly cause: RecallCause; readonly deadline: number } | null;
 }
 
 /** One atomic set, locked. */
@@ -51,25 +84,53 @@ export interface Claim {
   state: LeaseState;
   /** Words on QUARANTINED. */
   detail: string;
-  /** The lease it was made for, which may be over, and its user. */
+  /** The lease it was made for, which may be over, and the user who had the devices last. */
   readonly leaseId: string;
-  readonly uid: number;
+  uid: number;
   retryDelay: number;
   cancelRetry: (() => void) | null;
-  /** Ends the watch on the holder's process, which lasts until the devices are free: a quarantined set is tried again when it exits. */
-  readonly unwatch: () => void;
+  /**
+   * Processes that were sent descriptors, by number, with what ends the watch on each. It lasts until the devices are free: a quarantined set is tried again when
+   * one of them exits.
+   */
+  readonly watched: Map<number, () => void>;
+}
+
+/** The leases, by id, that end together when a session does. */
+export interface LeaseSession {
+  readonly leases: Set<string>;
+  over: boolean;
 }
 
 export interface Lease {
   readonly id: string;
   readonly kind: LeaseKind;
-  readonly peer: Peer;
-  readonly channel: HandoverChannel;
+  readonly mode: LeaseMode;
+  /** Who acquired it: its user's quota is charged. */
+  readonly owner: Peer;
+  readonly terms: LeaseTerms;
   /** Key in the memory of request ids; null when the client gave none. */
   readonly requestKey: string | null;
+  /** It leaves this when it ends. */
+  readonly session: LeaseSession | null;
   readonly devices: LeaseView["devices"];
   readonly claims: readonly Claim[];
   readonly createTime: number;
+  readonly expireTime: number | null;
+  /** Made with a ticket: its owner was answered before anything was opened. */
+  readonly delegated: boolean;
+  /** Whose exit ends it, and its channel. null: RESERVED. */
+  holder: Peer | null;
+  channel: HandoverChannel | null;
+  /** The holder has exited, and a successor is awaited. */
+  orphaned: boolean;
+  /** The ticket that is out for it. */
+  ticket: LiveTicket | null;
+  /** Has been sent the descriptors of a HELD lease, and has not acknowledged them yet. */
+  successor: { readonly peer: Peer; readonly channel: HandoverChannel } | null;
+  /** Cancels the timer of expireTime. */
+  cancelExpiry: (() => void) | null;
+  recall: { readonly cause: RecallCause; readonly deadline: number; readonly cancel: () => void } | null;
   /** Owned until closed; null before and after. */
   opened: OpenedLease | null;
   descriptors: readonly DescriptorInfo[];
@@ -84,10 +145,16 @@ export interface Lease {
   readonly markEnded: () => void;
 }
 
+/** The process is about to be sent descriptors of the lease: from now on its exit is of interest. */
+export function watchProcess(lease: Lease, peer: Peer): void {
+  for (const claim of lease.claims) if (!claim.watched.has(peer.processId)) claim.watched.set(peer.processId, peer.watch());
+}
+
 /** The phase follows from the claims: while it lives they move together; when it ends the slowest counts. */
 export function leasePhase(lease: Lease): LeasePhase {
   if (lease.endTime !== null) return "ENDED";
   const states = lease.claims.map((claim) => claim.state);
-  for (const state of ["OPENING", "OFFERED", "HELD", "RELEASING", "RESETTING"] as const) if (states.includes(state)) return state;
+  for (const state of ["RESERVED", "OPENING", "OFFERED", "HELD", "RELEASING", "RESETTING"] as const)
+    if (states.includes(state)) return state;
   return "RESETTING";
 }

@@ -5,50 +5,61 @@ import { type Admission, admit } from "./admission.js";
 import { Book } from "./book.js";
 import { callerOf, identify, needsProgram } from "./caller.js";
 import type { Address } from "./device.js";
-import type { Inventory } from "./inventory.js";
-import { type AcquireRequest, type Claim, type Lease, type LeaseView, leasePhase } from "./lease.js";
-import { EndedLeases, RequestMemory } from "./memory.js";
+import type { DeviceView, Inventory } from "./inventory.js";
+import {
+  type AcquireRequest,
+  type Claim,
+  type Lease,
+  type LeaseSession,
+  type LeaseView,
+  type TicketOptions,
+  watchProcess,
+} from "./lease.js";
+import { LeaseEnd } from "./lease-end.js";
+import { LeaseOpening } from "./lease-opening.js";
+import { type LeaseChange, LeaseRegister } from "./lease-register.js";
+import { type Granted, RequestMemory } from "./memory.js";
 import type { PolicyRule } from "./policy.js";
-import type {
-  Clock,
-  EndCause,
-  Handover,
-  HandoverChannel,
-  HandoverResult,
-  HandoverSlot,
-  Host,
-  NewId,
-  Observer,
-  OpenedLease,
-  OpenRequest,
-  Peer,
-} from "./ports.js";
+import type { Clock, Handover, HandoverChannel, HandoverSlot, Host, NewId, Observer, Peer, RecallCause, TicketSource } from "./ports.js";
+import { Recalls } from "./recall.js";
 import { Reclaimer, type RetryLimits } from "./reclaim.js";
 import { granted, type Outcome, type Refusal, refuse } from "./refusal.js";
+import { Succession } from "./succession.js";
 import { TenantMemory } from "./tenant.js";
+import { type LiveTicket, Tickets } from "./tickets.js";
 
 export interface LeaseLimits extends RetryLimits {
   readonly leasesPerUid: number;
   /** How long an ended lease is remembered, milliseconds, and how many at the most. */
   readonly endedMs: number;
   readonly endedKept: number;
+  /** From a recall to the end of the lease, milliseconds. */
+  readonly recallGraceMs: number;
+}
+
+/** A lease with its ticket, when one was asked for. The ticket is for the caller alone: never for a log. */
+export interface GrantedLease {
+  readonly lease: LeaseView;
+  readonly ticket: Uint8Array | null;
 }
 
 export class Leases {
-  readonly #host: Host;
   readonly #inventory: Inventory;
   readonly #handover: Handover;
   readonly #clock: Clock;
   readonly #newId: NewId;
   readonly #observer: Observer;
   readonly #limits: LeaseLimits;
-  readonly #operators: ReadonlySet<number>;
   readonly #book: Book;
   readonly #tenants = new TenantMemory();
+  readonly #tickets: Tickets;
+  readonly #register: LeaseRegister;
   readonly #reclaimer: Reclaimer;
-  readonly #active = new Map<string, Lease>();
+  readonly #end: LeaseEnd;
+  readonly #recalls: Recalls;
+  readonly #opening: LeaseOpening;
+  readonly #succession: Succession;
   readonly #requests = new RequestMemory();
-  readonly #ended: EndedLeases;
   #rules: readonly PolicyRule[];
   #draining = false;
 
@@ -58,29 +69,40 @@ export class Leases {
     handover: Handover;
     clock: Clock;
     newId: NewId;
+    ticketSource: TicketSource;
     observer: Observer;
     limits: LeaseLimits;
     rules: readonly PolicyRule[];
     /** Users who see and may release every lease. */
     operators: readonly number[];
   }) {
-    this.#host = deps.host;
     this.#inventory = deps.inventory;
     this.#handover = deps.handover;
     this.#clock = deps.clock;
     this.#newId = deps.newId;
     this.#observer = deps.observer;
     this.#limits = deps.limits;
-    this.#ended = new EndedLeases(deps.limits, (lease) => {
-      if (lease.requestKey !== null) this.#requests.forget(lease.requestKey);
-    });
     this.#rules = deps.rules;
-    this.#operators = new Set(deps.operators);
-    this.#book = new Book(deps.inventory, deps.observer);
-    this.#reclaimer = new Reclaimer({ ...deps, book: this.#book, tenants: this.#tenants });
+    const book = new Book(deps.inventory, deps.observer, (claim) => this.#stepped(claim));
+    const tickets = new Tickets(deps.ticketSource, deps.clock);
+    const onForgotten = (lease: Lease): void => {
+      if (lease.requestKey !== null) this.#requests.forget(lease.requestKey);
+    };
+    const register = new LeaseRegister({ ...deps, backend: deps.host.backend, onForgotten });
+    const reclaimer = new Reclaimer({ ...deps, book, tenants: this.#tenants });
+    const end = new LeaseEnd({ ...deps, book, register, reclaimer, tickets });
+    const recalls = new Recalls({ ...deps, end, register });
+    this.#book = book;
+    this.#tickets = tickets;
+    this.#register = register;
+    this.#reclaimer = reclaimer;
+    this.#end = end;
+    this.#recalls = recalls;
+    this.#opening = new LeaseOpening({ ...deps, book, end, recalls });
+    this.#succession = new Succession({ ...deps, register, end, recalls, tickets });
     deps.inventory.subscribe((change) => {
       if (change.kind === "REMOVED") this.#deviceRemoved(change.view.facts.address);
-      else if (change.view.state === "FREE") this.#book.adopt(change.view.facts);
+      else this.#deviceChanged(change.view);
     });
   }
 
@@ -94,7 +116,7 @@ export class Leases {
   }
 
   isOperator(peer: Peer): boolean {
-    return this.#operators.has(peer.uid);
+    return this.#register.isOperator(peer);
   }
 
   /** Refuses new leases from now on. Leases that are held go on: their descriptors are with the clients. */
@@ -102,61 +124,129 @@ export class Leases {
     this.#draining = true;
   }
 
-  async acquire(peer: Peer, request: AcquireRequest): Promise<Outcome<LeaseView>> {
+  /** session: the ids of what was acquired on it and has not ended are kept there. */
+  async acquire(peer: Peer, request: AcquireRequest, session: LeaseSession | null = null): Promise<Outcome<GrantedLease>> {
     const key = request.requestId === "" ? null : `${peer.processId} ${request.requestId}`;
-    const make = (): Promise<Outcome<Lease>> => this.#acquire(peer, request, key);
+    const make = (): Promise<Outcome<Granted>> => this.#acquire(peer, request, key, session);
     const outcome = await (key === null ? make() : this.#requests.once(key, request, make));
     if (outcome.refusal) {
       this.#observer.acquireRefused(peer, outcome.refusal);
       return outcome;
     }
-    return granted(this.#view(outcome.value));
+    const { lease, ticket } = outcome.value;
+    return granted({ lease: this.#register.view(lease), ticket });
   }
 
-  /** Ends a lease of the caller, and waits until its devices are proven free and reset, or quarantined. */
+  /** Ends a lease that the caller may see, and waits until its devices are proven free and reset, or quarantined. */
   async release(peer: Peer, id: string): Promise<Outcome<LeaseView>> {
-    const found = this.#visible(peer, id);
+    const found = this.#register.visible(peer, id);
     if (found.refusal) return found;
-    this.#end(found.value, "RELEASED", peer);
+    this.#end.start(found.value, "RELEASED", peer);
     await found.value.ended;
-    return granted(this.#view(found.value));
+    return granted(this.#register.view(found.value));
   }
 
   get(peer: Peer, id: string): Outcome<LeaseView> {
-    const found = this.#visible(peer, id);
-    return found.refusal ? found : granted(this.#view(found.value));
+    const found = this.#register.visible(peer, id);
+    return found.refusal ? found : granted(this.#register.view(found.value));
   }
 
   /** Leases that have not ended and that the caller may see, oldest first. */
   list(peer: Peer): readonly LeaseView[] {
-    return [...this.#active.values()].filter((lease) => this.#maySee(peer, lease)).map((lease) => this.#view(lease));
+    return this.#register.list(peer);
+  }
+
+  /** Those of list(), and from now on every change of one that the caller may see. */
+  watch(peer: Peer, listener: (change: LeaseChange) => void): { readonly snapshot: readonly LeaseView[]; readonly stop: () => void } {
+    return this.#register.watch(peer, listener);
+  }
+
+  /** A ticket with which another process takes over a RETAIN lease. */
+  nameSuccessor(peer: Peer, id: string, options: TicketOptions): Outcome<GrantedLease> {
+    const found = this.#register.visible(peer, id);
+    if (found.refusal) return found;
+    const ticket = this.#succession.name(found.value, options);
+    return ticket.refusal ? ticket : granted({ lease: this.#register.view(found.value), ticket: ticket.value });
+  }
+
+  /** A process shows a ticket on its channel. Granted: the offer was sent. */
+  async show(peer: Peer, channel: HandoverChannel, ticket: Uint8Array): Promise<Outcome<null>> {
+    let outcome: Outcome<null>;
+    try {
+      outcome = await this.#show(peer, channel, ticket);
+    } catch (error) {
+      this.#observer.fault("a ticket that was shown", error);
+      outcome = refuse("HOST_OPERATION_FAILED", "an internal fault (see the daemon's log)");
+    }
+    this.#observer.ticketShown(peer, outcome.refusal);
+    return outcome;
+  }
+
+  /** Asks for a lease back, and ends it after the grace (default: limits.recall_grace_ms). False: there is no such lease, or it has ended. */
+  recall(id: string, cause: RecallCause, graceMs?: number): boolean {
+    const lease = this.#register.get(id);
+    if (lease === null) return false;
+    this.#recalls.recall(lease, cause, graceMs);
+    return true;
+  }
+
+  /** A session is over, and with it what was acquired on it. */
+  sessionEnded(session: LeaseSession): void {
+    session.over = true;
+    for (const id of [...session.leases]) {
+      const lease = this.#register.get(id);
+      if (lease !== null) this.#end.start(lease, "SESSION_ENDED");
+    }
   }
 
   activeCount(): number {
-    return this.#active.size;
+    return this.#register.size;
   }
 
   /** A process is gone: its leases end, and what it may have kept of others is free to be proven. */
   processExited(processId: number): void {
-    for (const lease of [...this.#active.values()]) if (lease.peer.processId === processId) this.#end(lease, "HOLDER_DIED");
+    for (const lease of [...this.#register.all()]) {
+      if (lease.holder?.processId === processId && !this.#succession.outlives(lease)) this.#end.start(lease, "HOLDER_DIED");
+    }
+    for (const claim of this.#book.claims()) {
+      claim.watched.get(processId)?.();
+      claim.watched.delete(processId);
+    }
     this.#reclaimer.retryAll();
+  }
+
+  /** While a lease ends, its last claim to come free is followed by the end itself. */
+  #stepped(claim: Claim): void {
+    const lease = this.#register.get(claim.leaseId);
+    if (lease?.claims.some((each) => each.state !== "FREE" && each.state !== "REMOVED")) this.#register.changed(lease);
   }
 
   #deviceRemoved(address: Address): void {
     const claim = this.#book.claimOf(address);
     if (!claim?.leased.some((device) => device.facts.address === address)) return;
-    const lease = this.#active.get(claim.leaseId);
-    if (lease && lease.endCause === null) this.#end(lease, "DEVICE_REMOVED");
+    const lease = this.#register.get(claim.leaseId);
+    if (lease && lease.endCause === null) this.#end.start(lease, "DEVICE_REMOVED");
     // Some of a set may be left and still held: those go on being proven.
     else if (claim.leased.every((device) => this.#inventory.get(device.facts.address) === null)) this.#book.step(claim, "REMOVED");
   }
 
+  #deviceChanged({ facts, state }: DeviceView): void {
+    if (state === "FREE") this.#book.adopt(facts);
+    if (!facts.leaving) return;
+    const claim = this.#book.claimOf(facts.address);
+    // Its driver waits until the last descriptor is closed: whoever has one is asked.
+    const lease = claim?.leased.some((device) => device.facts.address === facts.address) ? this.#register.get(claim.leaseId) : null;
+    if (lease) this.#recalls.recall(lease, "DEVICE_REMOVED");
+  }
+
   // ---- acquire ----
 
-  async #acquire(peer: Peer, request: AcquireRequest, requestKey: string | null): Promise<Outcome<Lease>> {
+  async #acquire(peer: Peer, request: AcquireRequest, requestKey: string | null, session: LeaseSession | null): Promise<Outcome<Granted>> {
     const caller = needsProgram(this.#rules) ? await identify(peer, () => this.#rules) : granted(callerOf(peer));
     if (caller.refusal) return caller;
-    if (this.#draining) return refuse("DRAINING", "the daemon is stopping and takes no new leases");
+    if (this.#draining) return this.#drained();
+    // While the caller was looked at.
+    if (session?.over === true) return refuse("HANDOVER_FAILED", "the session of this request has ended");
     const { inventory, book, tenants } = { inventory: this.#inventory, book: this.#book, tenants: this.#tenants };
     const context = {
       inventory,
@@ -164,11 +254,13 @@ export class Leases {
       tenants,
       rules: this.#rules,
       caller: caller.value,
-      active: this.#active.values(),
+      active: this.#register.all(),
       leasesPerUid: this.#limits.leasesPerUid,
     };
     const admission = admit(context, peer, request);
     if (admission.refusal) return admission;
+    const make = (): Lease => this.#make(peer, request, requestKey, session, admission.value);
+    if (request.ticket !== null) return this.#reserve(make(), request.ticket);
     const channel = this.#handover.channelOf(peer, request.channel);
     if (channel === null) {
       return refuse(
@@ -179,182 +271,97 @@ export class Leases {
     const slot = channel.reserve();
     if (slot.refusal) return slot;
     // Everything is locked before the first await: a second request for any of these devices is refused from here on.
-    const lease = this.#lock(peer, request, requestKey, channel, admission.value);
-    return this.#open(lease, request, admission.value, slot.value);
+    const lease = make();
+    this.#give(lease, peer, channel);
+    for (const claim of lease.claims) this.#book.step(claim, "ACQUIRE");
+    const opened = await this.#opening.run(lease, peer, slot.value);
+    return opened.refusal ? opened : granted({ lease, ticket: null });
   }
 
-  #lock(peer: Peer, request: AcquireRequest, requestKey: string | null, channel: HandoverChannel, admission: Admission): Lease {
+  #reserve(lease: Lease, options: TicketOptions): Outcome<Granted> {
+    const ticket = this.#tickets.make(lease, options, () => this.#end.start(lease, "TICKET_EXPIRED"));
+    for (const claim of lease.claims) this.#book.step(claim, "RESERVE");
+    const addresses = lease.devices.map((device) => device.address);
+    this.#observer.leaseReserved(lease.id, lease.owner, addresses, lease.kind);
+    return granted({ lease, ticket });
+  }
+
+  /** A lease over locked claims that are still FREE, and that nobody holds. */
+  #make(peer: Peer, request: AcquireRequest, requestKey: string | null, session: LeaseSession | null, admission: Admission): Lease {
     const id = this.#newId();
     const claims = admission.sets.map(
       ({ members, leased }): Claim => ({
         ...{ members, leased, state: "FREE", detail: "", leaseId: id, uid: peer.uid },
-        ...{ retryDelay: 0, cancelRetry: null, unwatch: peer.watch() },
+        ...{ retryDelay: 0, cancelRetry: null, watched: new Map() },
       }),
     );
     let markEnded = (): void => {};
     const ended = new Promise<void>((resolve) => {
       markEnded = resolve;
     });
-    const devices = admission.devices.map(({ known, regions }) => ({ address: known.facts.address, regions }));
+    const { terms } = admission;
+    const createTime = this.#clock.now();
+    const durations = [request.maxDurationMs, terms.maxDurationMs].flatMap((duration) => duration ?? []);
     const lease: Lease = {
-      ...{ id, kind: request.kind, peer, channel, requestKey, devices, claims, createTime: this.#clock.now(), ended, markEnded },
+      ...{ id, kind: request.kind, mode: request.mode, owner: peer, terms, requestKey, session, claims, createTime, ended, markEnded },
+      devices: admission.devices.map(({ known, regions }) => ({ address: known.facts.address, regions })),
+      ...{ expireTime: durations.length === 0 ? null : createTime + Math.min(...durations), delegated: request.ticket !== null },
+      ...{ holder: null, channel: null, orphaned: false, ticket: null, successor: null, cancelExpiry: null, recall: null },
       ...{ opened: null, descriptors: [], ackDeadline: null, doomed: null, endCause: null, endTime: null, quarantined: [] },
     };
-    this.#active.set(id, lease);
-    for (const claim of claims) {
-      this.#book.lock(claim);
-      this.#book.step(claim, "ACQUIRE");
-    }
+    this.#register.add(lease);
+    session?.leases.add(id);
+    for (const claim of claims) this.#book.lock(claim);
+    this.#recalls.expect(lease);
     return lease;
   }
 
-  async #open(lease: Lease, request: AcquireRequest, admission: Admission, slot: HandoverSlot): Promise<Outcome<Lease>> {
-    const opened = await this.#openOnHost(lease, request, admission);
-    const refusal = opened.refusal ?? this.#lateRefusal(lease);
-    if (refusal !== null) {
-      slot.cancel();
-      await this.#undo(lease, opened.value);
-      return { value: null, refusal };
-    }
-    const ready = opened.value as OpenedLease;
-    const sent = slot.offer({ leaseId: lease.id, kind: lease.kind, backend: this.#host.backend, opened: ready });
-    if (sent.refusal) {
-      this.#observer.handover("SEND_FAILED");
-      slot.cancel();
-      await this.#undo(lease, ready);
-      return sent;
-    }
-    lease.opened = ready;
-    lease.descriptors = ready.descriptors.map((descriptor) => descriptor.info);
-    lease.ackDeadline = sent.value.ackDeadline;
-    for (const claim of lease.claims) this.#book.step(claim, "OPENED");
-    const addresses = lease.devices.map((device) => device.address);
-    this.#observer.leaseGranted(lease.id, lease.peer, addresses, lease.kind);
-    void sent.value.done.then((result) => this.#handedOver(lease, result));
-    return granted(lease);
+  /** From now on the lease is this process's. */
+  #give(lease: Lease, holder: Peer, channel: HandoverChannel): void {
+    lease.holder = holder;
+    lease.channel = channel;
+    for (const claim of lease.claims) claim.uid = holder.uid;
+    watchProcess(lease, holder);
   }
 
-  async #openOnHost(lease: Lease, request: AcquireRequest, admission: Admission): Promise<Outcome<OpenedLease>> {
-    const known = admission.devices.map((device) => device.known);
-    const [first] = request.devices;
-    const wanted: OpenRequest =
-      request.kind === "REGION" && first
-        ? { kind: "REGION", address: first.address, regions: first.regions, allowDeviceScope: admission.allowDeviceScope }
-        : { kind: "DEVICE", addresses: request.devices.map((device) => device.address) };
-    const begin = this.#clock.now();
-    let ok = false;
-    try {
-      const outcome = await this.#host.open(wanted, known);
-      ok = outcome.refusal === null;
-      return outcome;
-    } catch (error) {
-      this.#observer.fault(`open for lease ${lease.id}`, error);
-      return refuse("HOST_OPERATION_FAILED", "the devices could not be opened (see the daemon's log)");
-    } finally {
-      this.#observer.operation("open", this.#clock.now() - begin, ok);
-    }
+  // ---- tickets ----
+
+  async #show(peer: Peer, channel: HandoverChannel, bytes: Uint8Array): Promise<Outcome<null>> {
+    const ticket = this.#tickets.find(bytes);
+    if (ticket === null) return refuse("TICKET_UNKNOWN", "this ticket was never made, or was forgotten");
+    if (ticket === "EXPIRED") return refuse("TICKET_EXPIRED", "the ticket was not shown in time, or what it was for is over");
+    if (ticket === "USED") return refuse("TICKET_USED", "the ticket was shown before");
+    const obstacle = this.#obstacle(ticket, peer);
+    if (obstacle !== null) return { value: null, refusal: obstacle };
+    const slot = channel.reserve();
+    if (slot.refusal) return slot;
+    const { lease } = ticket;
+    if (lease.holder !== null) return this.#succession.offer(ticket, peer, channel, slot.value);
+    return this.#take(ticket, peer, channel, slot.value);
   }
 
-  /** What happened while the host was opening. Liveness is asked last, as close as can be to the side effect it guards. */
-  #lateRefusal(lease: Lease): Refusal | null {
-    if (lease.doomed === "DEVICE_REMOVED") return refuse("DEVICE_REMOVED", "the device left the machine while it was being opened").refusal;
-    if (lease.doomed === "RELEASED") return refuse("DEVICE_BUSY", "the lease was released while it was being opened").refusal;
-    if (lease.doomed !== null || !lease.peer.isAlive()) return refuse("PEER_GONE", `process ${lease.peer.pid} has exited`).refusal;
+  /** Why this process may not use the ticket; for another, or later, it stays good. */
+  #obstacle({ lease, uid }: LiveTicket, peer: Peer): Refusal | null {
+    if (uid !== null && uid !== peer.uid) return refuse("TICKET_OTHER_USER", `the ticket is for uid ${uid}, not for ${peer.uid}`).refusal;
+    if (this.#draining) return this.#drained().refusal;
+    // A successor takes over a running device with all that is in it: that is what it is for.
+    if (lease.holder !== null) return null;
+    for (const { address } of lease.devices) {
+      const tenant = this.#tenants.check(address, peer.uid, lease.terms.allowUnreset);
+      if (tenant.refusal) return tenant.refusal;
+    }
     return null;
   }
 
-  /** Back to where it was before ACQUIRE: nothing was sent, so no proof is due. */
-  async #undo(lease: Lease, opened: OpenedLease | null): Promise<void> {
-    if (opened) await this.#close(lease, opened);
-    this.#active.delete(lease.id);
-    lease.endCause = lease.doomed ?? "HANDOVER_FAILED";
-    lease.endTime = this.#clock.now();
-    for (const claim of lease.claims) this.#book.step(claim, "OPEN_FAILED");
-    lease.markEnded();
+  async #take(ticket: LiveTicket, peer: Peer, channel: HandoverChannel, slot: HandoverSlot): Promise<Outcome<null>> {
+    const { lease } = ticket;
+    this.#tickets.use(ticket);
+    this.#give(lease, peer, channel);
+    for (const claim of lease.claims) this.#book.step(claim, "SHOWN");
+    return await this.#opening.run(lease, peer, slot);
   }
 
-  #handedOver(lease: Lease, result: HandoverResult): void {
-    this.#observer.handover(result.result);
-    if (result.result !== "ACKNOWLEDGED") {
-      this.#end(lease, result.result === "SHORT" ? "SHORT_HANDOVER" : "NOT_ACKNOWLEDGED");
-      return;
-    }
-    const effects = lease.claims.map((claim) => this.#book.step(claim, "ACKED"));
-    lease.ackDeadline = null;
-    if (effects.some((list) => list?.includes("DROP_COPIES")) && lease.opened) {
-      lease.opened.closeHandedOff().catch((error: unknown) => this.#observer.fault(`closing copies of lease ${lease.id}`, error));
-    }
-  }
-
-  // ---- end ----
-
-  /** Starts the end of a lease; lease.ended tells when it is over. Later causes change nothing. */
-  #end(lease: Lease, cause: EndCause, by: Peer | null = null): void {
-    if (lease.endCause !== null || lease.doomed !== null) return;
-    const event = cause === "DEVICE_REMOVED" ? "REMOVED" : "END";
-    const effects = lease.claims.flatMap((claim) => this.#book.step(claim, event) ?? []);
-    if (effects.includes("DOOM")) {
-      lease.doomed = cause;
-      return;
-    }
-    lease.endCause = cause;
-    // Who released it knows; the holder is told of everything else, also of a release by the operator or another process of its user.
-    if (by?.processId !== lease.peer.processId) lease.channel.ended(lease.id, cause);
-    void this.#conclude(lease);
-  }
-
-  async #conclude(lease: Lease): Promise<void> {
-    const { opened } = lease;
-    lease.opened = null;
-    if (opened) await this.#close(lease, opened);
-    await Promise.all(lease.claims.map((claim) => this.#reclaimer.run(claim)));
-    const quarantined = lease.claims.filter((claim) => claim.state === "QUARANTINED");
-    lease.quarantined = quarantined.flatMap((claim) => claim.leased.map((device) => device.facts.address));
-    lease.endTime = this.#clock.now();
-    lease.ackDeadline = null;
-    this.#active.delete(lease.id);
-    this.#ended.add(lease, lease.endTime);
-    this.#observer.leaseEnded(lease.id, lease.endCause ?? "RELEASED", lease.quarantined);
-    lease.markEnded();
-  }
-
-  async #close(lease: Lease, opened: OpenedLease): Promise<void> {
-    try {
-      await opened.close();
-    } catch (error) {
-      this.#observer.fault(`closing lease ${lease.id}`, error);
-    }
-  }
-
-  // ---- reading ----
-
-  /** A lease of somebody else answers exactly as one that never was. */
-  #visible(peer: Peer, id: string): Outcome<Lease> {
-    const lease = this.#active.get(id) ?? this.#ended.get(id);
-    if (!lease || !this.#maySee(peer, lease)) return refuse("LEASE_NOT_FOUND", `there is no lease ${id}`, { leaseId: id });
-    return granted(lease);
-  }
-
-  #maySee(peer: Peer, lease: Lease): boolean {
-    return lease.peer.uid === peer.uid || this.#operators.has(peer.uid);
-  }
-
-  #view(lease: Lease): LeaseView {
-    const { id, kind, devices, descriptors, createTime, ackDeadline, endTime, endCause, quarantined } = lease;
-    const holder = { holderPid: lease.peer.pid, holderUid: lease.peer.uid };
-    return {
-      id,
-      kind,
-      phase: leasePhase(lease),
-      devices,
-      descriptors,
-      backend: this.#host.backend,
-      ...holder,
-      createTime,
-      ackDeadline,
-      endTime,
-      endCause,
-      quarantined,
-    };
+  #drained(): ReturnType<typeof refuse> {
+    return refuse("DRAINING", "the daemon is stopping and takes no new leases");
   }
 }

@@ -4,17 +4,24 @@
 import type { AcquireRequest, Lease } from "./lease.js";
 import { type Outcome, refuse } from "./refusal.js";
 
+/** The lease of a request, and its ticket when one was asked for. */
+export interface Granted {
+  readonly lease: Lease;
+  readonly ticket: Uint8Array | null;
+}
+
 interface Remembered {
   readonly body: string;
-  readonly outcome: Promise<Outcome<Lease>>;
+  readonly outcome: Promise<Outcome<Granted>>;
 }
 
 export class RequestMemory {
   readonly #requests = new Map<string, Remembered>();
 
   /** The answer that this id has had already, or the one that make gives now. key: process and request id. */
-  async once(key: string, request: AcquireRequest, make: () => Promise<Outcome<Lease>>): Promise<Outcome<Lease>> {
-    const body = JSON.stringify([request.kind, request.devices, String(request.channel)]);
+  async once(key: string, request: AcquireRequest, make: () => Promise<Outcome<Granted>>): Promise<Outcome<Granted>> {
+    const { kind, mode, devices, channel, ticket, maxDurationMs } = request;
+    const body = JSON.stringify([kind, mode, devices, String(channel), ticket?.uid, ticket?.lifetimeMs, maxDurationMs]);
     const earlier = this.#requests.get(key);
     if (earlier) {
       if (earlier.body === body) return earlier.outcome;

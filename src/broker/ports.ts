@@ -125,6 +125,8 @@ export interface Offer {
   readonly kind: "DEVICE" | "REGION";
   readonly backend: BackendName;
   readonly opened: OpenedLease;
+  /** The descriptors are those that the holder before has: used already, not fresh. */
+  readonly succession: boolean;
 }
 
 export type HandoverResult =
@@ -149,8 +151,10 @@ export interface HandoverChannel {
   readonly id: bigint;
   /** Refusal HANDOVER_PENDING while another offer is being made or waits for its acknowledgement. */
   reserve(): Outcome<HandoverSlot>;
-  /** Tells the client that a lease ended without its own Release. Best effort. */
-  ended(leaseId: string, cause: EndCause): void;
+  /** Tells the client that a lease ended without its own Release, or for it alone (SUCCEEDED). Best effort. */
+  ended(leaseId: string, cause: EndCause | "SUCCEEDED"): void;
+  /** Asks the client to give a lease back within graceMs. Best effort. */
+  recalled(leaseId: string, cause: RecallCause, graceMs: number): void;
 }
 
 export interface Handover {
@@ -158,7 +162,21 @@ export interface Handover {
   channelOf(peer: Peer, channel: bigint): HandoverChannel | null;
 }
 
-export type EndCause = "RELEASED" | "HOLDER_DIED" | "NOT_ACKNOWLEDGED" | "SHORT_HANDOVER" | "HANDOVER_FAILED" | "DEVICE_REMOVED";
+/** Why a lease ended; the values of aperture.v1.EndCause. */
+export type EndCause =
+  | "RELEASED"
+  | "HOLDER_DIED"
+  | "NOT_ACKNOWLEDGED"
+  | "SHORT_HANDOVER"
+  | "HANDOVER_FAILED"
+  | "DEVICE_REMOVED"
+  | "TICKET_EXPIRED"
+  | "EXPIRED"
+  | "SESSION_ENDED"
+  | "OPEN_FAILED";
+
+/** Why the daemon asks for a lease back. */
+export type RecallCause = Extract<EndCause, "DEVICE_REMOVED" | "EXPIRED">;
 
 /** Time, in milliseconds since the epoch, and timers that tests can turn by hand. */
 export interface Clock {
@@ -173,11 +191,26 @@ export type NewId = () => string;
 /** A long operation on the host. */
 export type HostOperation = "open" | "probe" | "prove" | "reset" | "scan";
 
+/** Tickets from the system's generator. */
+export interface TicketSource {
+  /** 16 random bytes. */
+  make(): Uint8Array;
+  /** A one-way digest to find a ticket by: how long a look-up takes then tells nothing of the ticket. */
+  digest(ticket: Uint8Array): string;
+}
+
 /** What happened, for logs and metrics; names are constants so that dashboards and alerts can rely on them. */
 export interface Observer {
   leaseStateChanged(leaseId: string, from: string, to: string, event: string): void;
   leaseGranted(leaseId: string, peer: Peer, addresses: readonly Address[], kind: OpenRequest["kind"]): void;
+  /** Locked for whoever shows its ticket. */
+  leaseReserved(leaseId: string, peer: Peer, addresses: readonly Address[], kind: OpenRequest["kind"]): void;
+  leaseRecalled(leaseId: string, cause: RecallCause, graceMs: number): void;
+  /** A successor has all descriptors: it is the holder now. */
+  leasePassedOn(leaseId: string, from: Peer, to: Peer): void;
   leaseEnded(leaseId: string, cause: EndCause, quarantined: readonly Address[]): void;
+  /** refusal null: descriptors were sent for it. */
+  ticketShown(peer: Peer, refusal: Refusal | null): void;
   acquireRefused(peer: Peer, refusal: Refusal): void;
   handover(result: HandoverResult["result"] | "SEND_FAILED"): void;
   deviceQuarantined(address: Address, detail: string): void;

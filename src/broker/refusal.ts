@@ -104,7 +104,21 @@ export const REASONS = {
   DESCRIPTOR_LIMIT: { status: "RESOURCE_EXHAUSTED", next: "raise the daemon's RLIMIT_NOFILE, or ask for fewer devices at once" },
   CONNECTION_QUOTA: { status: "RESOURCE_EXHAUSTED", next: "close other connections of this user first" },
   DRAINING: { status: "UNAVAILABLE", next: "try again when the daemon is up", retryMs: 2_000, told: "BOTH" },
+  LEASE_NOT_RETAINED: { status: "FAILED_PRECONDITION", next: "acquire it with mode RETAIN: nothing else can pass to a successor" },
+  LEASE_NOT_HELD: {
+    status: "FAILED_PRECONDITION",
+    next: "wait until its holder has acknowledged the offer (GetLease tells), then try again",
+  },
+  // What a channel is told of a ticket that it has shown (REFUSED).
+  TICKET_EXPIRED: { status: "FAILED_PRECONDITION", next: "ask whoever gave the ticket for a new one, and show it in time" },
+  TICKET_USED: { status: "FAILED_PRECONDITION", next: "ask whoever gave the ticket for a new one: each works once" },
+  TICKET_OTHER_USER: { status: "PERMISSION_DENIED", next: "show it from a process of the user whom it was made for" },
   // What a channel is told before it is closed (GOODBYE).
+  TICKET_UNKNOWN: {
+    status: "PERMISSION_DENIED",
+    next: "show the 16 bytes exactly as AcquireLease or NameSuccessor gave them",
+    told: "GOODBYE",
+  },
   PROTOCOL_VIOLATION: {
     status: "INVALID_ARGUMENT",
     next: "follow docs/PROTOCOL.md: one well-formed frame a message, no descriptors towards the daemon",

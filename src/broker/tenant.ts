@@ -3,7 +3,6 @@
 // succeeded. A tenant is a uid.
 
 import type { Address } from "./device.js";
-import type { Peer } from "./ports.js";
 import { granted, type Outcome, refuse } from "./refusal.js";
 
 export class TenantMemory {
@@ -20,9 +19,9 @@ export class TenantMemory {
   }
 
   /** Whether the device may go to this user. */
-  check(address: Address, peer: Peer, allowUnreset: boolean): Outcome<null> {
+  check(address: Address, uid: number, allowUnreset: boolean): Outcome<null> {
     const last = this.#lastUid.get(address);
-    if (last === undefined || last === peer.uid || allowUnreset) return granted(null);
+    if (last === undefined || last === uid || allowUnreset) return granted(null);
     return refuse("RESET_UNAVAILABLE", `${address} has no reset method and may still hold data of the user who had it before`, { address });
   }
 }

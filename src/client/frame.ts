@@ -13,7 +13,7 @@ const REASON_BYTES = 64;
 const NO_NUMBER = 0xffffffff;
 
 /** Frame types; the numbers of docs/PROTOCOL.md. */
-const FrameType = { attach: 1, attached: 2, offer: 3, ack: 4, ended: 5, goodbye: 6 } as const;
+const FrameType = { attach: 1, attached: 2, offer: 3, ack: 4, ended: 5, goodbye: 6, recall: 7, show: 8, refused: 9 } as const;
 
 /** The daemon's first frame is read with these bounds, before ATTACHED has told the real ones. */
 export const FIRST_FRAME = { maxFrame: 1328, maxDescriptors: 32 } as const;
@@ -22,7 +22,15 @@ const LEASE_KINDS = [null, "DEVICE", "REGION"] as const;
 const BACKENDS = [null, "IOMMUFD", "LEGACY", "SIMULATED"] as const;
 const SCOPES = [null, "DEVICE", "REGION", "IOMMU"] as const;
 const DESCRIPTOR_KINDS = [null, "IOMMUFD", "DEVICE_UNBOUND", "CONTAINER", "GROUP", "DEVICE", "REGION"] as const;
-const END_CAUSES = [null, "RELEASED", "HOLDER_DIED", "NOT_ACKNOWLEDGED", "SHORT_HANDOVER", "HANDOVER_FAILED", "DEVICE_REMOVED"] as const;
+const END_CAUSES = [
+  ...[null, "RELEASED", "HOLDER_DIED", "NOT_ACKNOWLEDGED", "SHORT_HANDOVER", "HANDOVER_FAILED", "DEVICE_REMOVED"],
+  ...["TICKET_EXPIRED", "EXPIRED", "SESSION_ENDED", "SUCCEEDED", "OPEN_FAILED"],
+] as const;
+const RECALL_CAUSES = [null, null, null, null, null, null, "DEVICE_REMOVED", null, "EXPIRED"] as const;
+
+const TICKET_BYTES = 16;
+/** Bit 0 of the flags of an OFFER. */
+const SUCCESSION = 1;
 
 export type FrameLeaseKind = Exclude<(typeof LEASE_KINDS)[number], null>;
 export type FrameBackend = Exclude<(typeof BACKENDS)[number], null>;
@@ -30,6 +38,8 @@ export type FrameScope = Exclude<(typeof SCOPES)[number], null>;
 export type FrameDescriptorKind = Exclude<(typeof DESCRIPTOR_KINDS)[number], null>;
 /** UNSPECIFIED: a cause that this version of the library does not know. */
 export type FrameEndCause = Exclude<(typeof END_CAUSES)[number], null> | "UNSPECIFIED";
+
+export type FrameRecallCause = Exclude<(typeof RECALL_CAUSES)[number], null> | "UNSPECIFIED";
 
 export interface AttachedFrame {
   readonly type: "ATTACHED";
@@ -60,6 +70,8 @@ export interface OfferFrame {
   readonly leaseId: string;
   readonly kind: FrameLeaseKind;
   readonly backend: FrameBackend;
+  /** The descriptors are the open files that the holder before has: in use, not fresh. */
+  readonly succession: boolean;
   readonly entries: readonly OfferEntry[];
 }
 
@@ -75,7 +87,21 @@ export interface GoodbyeFrame {
   readonly reason: string;
 }
 
-export type DaemonFrame = AttachedFrame | OfferFrame | EndedFrame | GoodbyeFrame;
+export interface RecallFrame {
+  readonly type: "RECALL";
+  readonly leaseId: string;
+  readonly cause: FrameRecallCause;
+  /** Milliseconds from now until the daemon ends the lease. */
+  readonly graceMs: number;
+}
+
+export interface RefusedFrame {
+  readonly type: "REFUSED";
+  /** Why a ticket gave nothing: a reason of docs/REASONS.md. */
+  readonly reason: string;
+}
+
+export type DaemonFrame = AttachedFrame | OfferFrame | EndedFrame | GoodbyeFrame | RecallFrame | RefusedFrame;
 
 /** ATTACH. */
 export function encodeAttach(): Uint8Array {
@@ -87,6 +113,14 @@ export function encodeAck(leaseId: string, count: number): Uint8Array {
   const { bytes, view } = frame(FrameType.ack, 40);
   bytes.set(uuidBytes(leaseId), 16);
   view.setUint32(32, count, true);
+  return bytes;
+}
+
+/** SHOW. Throws RangeError when it is not 16 bytes. */
+export function encodeShow(ticket: Uint8Array): Uint8Array {
+  if (ticket.length !== TICKET_BYTES) throw new RangeError(`a ticket has ${TICKET_BYTES} bytes, not ${ticket.length}`);
+  const { bytes } = frame(FrameType.show, HEADER_BYTES + TICKET_BYTES);
+  bytes.set(ticket, HEADER_BYTES);
   return bytes;
 }
 
@@ -107,11 +141,25 @@ export function decodeFrame(bytes: Uint8Array): DaemonFrame {
       expectLength(bytes, 48);
       return { type: "ENDED", leaseId: uuidText(bytes, 16), cause: END_CAUSES[view.getUint32(32, true)] ?? "UNSPECIFIED" };
     case FrameType.goodbye:
-      expectLength(bytes, HEADER_BYTES + 4 + REASON_BYTES);
-      return { type: "GOODBYE", reason: asciiText(bytes, 20, REASON_BYTES) };
+      return { type: "GOODBYE", reason: decodeReason(bytes) };
+    case FrameType.refused:
+      return { type: "REFUSED", reason: decodeReason(bytes) };
+    case FrameType.recall:
+      return decodeRecall(view, bytes);
     default:
       throw malformed(`type ${bytes[5]} is none that a daemon sends`);
   }
+}
+
+function decodeReason(bytes: Uint8Array): string {
+  expectLength(bytes, HEADER_BYTES + 4 + REASON_BYTES);
+  return asciiText(bytes, 20, REASON_BYTES);
+}
+
+function decodeRecall(view: DataView, bytes: Uint8Array): RecallFrame {
+  expectLength(bytes, 48);
+  const cause = RECALL_CAUSES[view.getUint32(32, true)] ?? "UNSPECIFIED";
+  return { type: "RECALL", leaseId: uuidText(bytes, 16), cause, graceMs: view.getUint32(36, true) };
 }
 
 function decodeAttached(view: DataView): AttachedFrame {
@@ -137,6 +185,7 @@ function decodeOffer(view: DataView, bytes: Uint8Array): OfferFrame {
     leaseId: uuidText(bytes, 16),
     kind: known(LEASE_KINDS, view.getUint8(36), "lease kind"),
     backend: known(BACKENDS, view.getUint8(37), "back end"),
+    succession: (view.getUint8(38) & SUCCESSION) !== 0,
     entries,
   };
 }

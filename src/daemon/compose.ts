@@ -1,11 +1,11 @@
 // The one place that knows everybody: makes the parts, connects them, starts and stops them in order.
 
-import { randomUUID } from "node:crypto";
+import { createHash, randomBytes, randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { release } from "node:os";
 import { Inventory } from "../broker/inventory.js";
 import { Leases } from "../broker/leases.js";
-import type { Clock, Host, HostCapability } from "../broker/ports.js";
+import type { Host, HostCapability, TicketSource } from "../broker/ports.js";
 import { OwnedDescriptor } from "../descriptor.js";
 import { Channels } from "../handover/channels.js";
 import { ConnectionCounter } from "../peer/admission-control.js";
@@ -28,6 +28,7 @@ import { limitsOf } from "./limits.js";
 import { LiveSettings } from "./live-settings.js";
 import { makeReload } from "./reload.js";
 import { SETTING_NAMES, SETTINGS } from "./settings.js";
+import { systemClock } from "./system-clock.js";
 
 export interface DaemonParts {
   readonly config: Config;
@@ -50,13 +51,9 @@ export interface Daemon {
   stop(): Promise<void>;
 }
 
-/** Wall clock with fractions, so that the time of an operation shorter than a millisecond is not 0. */
-export const systemClock: Clock = {
-  now: () => performance.timeOrigin + performance.now(),
-  after: (ms, callback) => {
-    const timer = setTimeout(callback, ms).unref();
-    return () => clearTimeout(timer);
-  },
+const ticketSource: TicketSource = {
+  make: () => randomBytes(16),
+  digest: (ticket) => createHash("sha256").update(ticket).digest("base64"),
 };
 
 export function compose(parts: DaemonParts): Daemon {
@@ -78,9 +75,10 @@ export function compose(parts: DaemonParts): Daemon {
     limits: limits.channels,
     now: systemClock.now,
     onRejected: (reason, peer) => rejected(reason, peer.pid, peer.uid),
+    onShown: (peer, channel, ticket) => leases.show(peer, channel, ticket),
   });
-  const leases = new Leases({
-    ...{ host, inventory, handover: channels, clock: systemClock, newId: randomUUID, observer },
+  const leases: Leases = new Leases({
+    ...{ host, inventory, handover: channels, clock: systemClock, newId: randomUUID, ticketSource, observer },
     limits: limits.leases,
     rules: config.policy,
     operators: [0, process.geteuid?.() ?? 0],

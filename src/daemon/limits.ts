@@ -56,6 +56,9 @@ export function limitsOf(live: LiveSettings): Limits {
       get retryMaxMs() {
         return live.now["limits.retry_max_ms"];
       },
+      get recallGraceMs() {
+        return live.now["limits.recall_grace_ms"];
+      },
     },
     rpc: {
       requestBytes: live.now["limits.request_bytes"],

@@ -107,6 +107,7 @@ export const SETTINGS = {
     "first wait before a quarantined device is tried again; doubled each time",
   ),
   "limits.retry_max_ms": milliseconds("live", 30_000, 10, HOUR, "longest such wait"),
+  "limits.recall_grace_ms": milliseconds("live", 30_000, 0, 24 * HOUR, "from the recall of a lease to its end"),
   "limits.shutdown_ms": milliseconds("live", 2_000, 0, TEN_MINUTES, "time that running calls get when the daemon stops"),
 } as const satisfies Record<string, Setting>;
 

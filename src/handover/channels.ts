@@ -3,10 +3,10 @@
 //     stop every hand-over: one unacknowledged offer a channel, and a bound over all channels;
 //   * the sender of a frame is not always the process that connected (a socket can be inherited or passed on), so each frame is checked.
 
-import type { EndCause, Handover, HandoverChannel, HandoverResult, HandoverSlot, Offer, Peer } from "../broker/ports.js";
+import type { EndCause, Handover, HandoverChannel, HandoverResult, HandoverSlot, Offer, Peer, RecallCause } from "../broker/ports.js";
 import { type GoodbyeReason, granted, type Outcome, refuse } from "../broker/refusal.js";
 import type { Accepted, PollSet } from "../poll-set.js";
-import { decodeClientFrame, encodeAttached, encodeEnded, encodeGoodbye, encodeOffer } from "./frames.js";
+import { decodeClientFrame, encodeAttached, encodeEnded, encodeGoodbye, encodeOffer, encodeRecall, encodeRefused } from "./frames.js";
 
 export interface ChannelLimits {
   /** Milliseconds from accept to ATTACH. */
@@ -32,6 +32,8 @@ export interface ChannelsDeps {
   readonly now: () => number;
   /** A channel was closed by the daemon, and why. */
   readonly onRejected: (reason: GoodbyeReason, peer: Peer) => void;
+  /** A ticket was shown on a channel. Granted: its offer was sent. Never throws. */
+  readonly onShown: (peer: Peer, channel: HandoverChannel, ticket: Uint8Array) => Promise<Outcome<null>>;
 }
 
 const ETOOMANYREFS = 109;
@@ -122,6 +124,8 @@ class Channel implements HandoverChannel {
   #attached = false;
   #reserved = false;
   #pending: PendingOffer | null = null;
+  /** A SHOW waits for its answer. */
+  #showing = false;
   #closed = false;
 
   constructor(id: bigint, peer: ChannelPeer, deps: ChannelsDeps, hooks: ChannelHooks) {
@@ -155,8 +159,12 @@ class Channel implements HandoverChannel {
     return granted({ offer: (offer) => this.#offer(offer), cancel: () => this.#free() });
   }
 
-  ended(leaseId: string, cause: EndCause): void {
+  ended(leaseId: string, cause: EndCause | "SUCCEEDED"): void {
     this.#send(encodeEnded(leaseId, cause), []);
+  }
+
+  recalled(leaseId: string, cause: RecallCause, graceMs: number): void {
+    this.#send(encodeRecall(leaseId, cause, graceMs), []);
   }
 
   close(reason: GoodbyeReason): void {
@@ -188,7 +196,7 @@ class Channel implements HandoverChannel {
     if (count > this.#hooks.room())
       return refuse("DESCRIPTOR_LIMIT", "too many descriptors of other clients wait for their acknowledgement");
     const infos = descriptors.map((descriptor) => descriptor.info);
-    const bytes = encodeOffer(offer.leaseId, offer.kind, offer.backend, infos);
+    const bytes = encodeOffer(offer.leaseId, offer.kind, offer.backend, infos, offer.succession);
     const errno = this.#send(
       bytes,
       descriptors.map((descriptor) => descriptor.borrow()),
@@ -224,7 +232,21 @@ class Channel implements HandoverChannel {
       this.#settle(frame.count === count ? { result: "ACKNOWLEDGED" } : { result: "SHORT", count: frame.count });
       return;
     }
+    if (frame?.type === "show" && this.#attached && !this.#showing) {
+      void this.#show(frame.ticket);
+      return;
+    }
     this.close("PROTOCOL_VIOLATION");
+  }
+
+  async #show(ticket: Uint8Array): Promise<void> {
+    this.#showing = true;
+    const { refusal } = await this.#deps.onShown(this.peer, this, ticket);
+    this.#showing = false;
+    if (refusal === null) return;
+    // Guessing must not be cheap: it costs the channel.
+    if (refusal.reason === "TICKET_UNKNOWN") this.close("TICKET_UNKNOWN");
+    else this.#send(encodeRefused(refusal.reason), []);
   }
 
   #settle(result: HandoverResult): void {

@@ -1,40 +1,40 @@
-// LeaseService: translate, ask the broker, translate back.
+// LeaseService: its calls one by one (lease-calls.ts), many over one stream (session.ts), and the watch.
 
+import type { ServerWritableStream } from "@grpc/grpc-js";
+import type { LeaseView } from "../broker/lease.js";
+import type { LeaseChange } from "../broker/lease-register.js";
 import type { Leases } from "../broker/leases.js";
-import { granted } from "../broker/refusal.js";
+import type { Peer } from "../broker/ports.js";
+import { granted, type Reason } from "../broker/refusal.js";
+import type { LeaseEvent } from "../generated/aperture/v1/LeaseEvent.js";
 import type { LeaseServiceHandlers } from "../generated/aperture/v1/LeaseService.js";
+import type { WatchLeasesRequest__Output } from "../generated/aperture/v1/WatchLeasesRequest.js";
+import type { WatchLeasesResponse } from "../generated/aperture/v1/WatchLeasesResponse.js";
+import { LeaseCalls } from "./lease-calls.js";
+import { Session } from "./session.js";
 import { toLease } from "./translate.js";
-import { requirePeer, type Unary } from "./unary.js";
-import { pageToken, readAcquire, readLeaseId, readPage } from "./validate.js";
+import { type PeerLookup, requirePeer, type Unary } from "./unary.js";
+import { pageToken, readPage } from "./validate.js";
+import { CoalescedStream, type WatcherPlaces } from "./watching.js";
 
-type Served = "AcquireLease" | "ReleaseLease" | "GetLease" | "ListLeases";
+export interface LeaseServiceDeps {
+  readonly leases: Leases;
+  readonly unary: Unary;
+  readonly watchers: WatcherPlaces;
+  readonly peerOf: PeerLookup;
+  readonly onFault: (where: string, error: unknown) => void;
+  readonly onRefused: (reason: Reason) => void;
+  /** The daemon is stopping. */
+  readonly stopping: () => boolean;
+}
 
-export function leaseService({ leases, unary }: { readonly leases: Leases; readonly unary: Unary }): Pick<LeaseServiceHandlers, Served> {
+export function leaseService({ leases, unary, watchers, peerOf, onFault, onRefused, stopping }: LeaseServiceDeps): LeaseServiceHandlers {
+  const calls = new LeaseCalls(leases);
   return {
-    AcquireLease: unary(async (request, caller) => {
-      const peer = requirePeer(caller);
-      if (peer.refusal) return peer;
-      const wanted = readAcquire(request);
-      if (wanted.refusal) return wanted;
-      const lease = await leases.acquire(peer.value, wanted.value);
-      return lease.refusal ? lease : granted({ lease: toLease(lease.value) });
-    }),
-    ReleaseLease: unary(async (request, caller) => {
-      const peer = requirePeer(caller);
-      if (peer.refusal) return peer;
-      const id = readLeaseId(request.leaseId);
-      if (id.refusal) return id;
-      const lease = await leases.release(peer.value, id.value);
-      return lease.refusal ? lease : granted({ lease: toLease(lease.value) });
-    }),
-    GetLease: unary((request, caller) => {
-      const peer = requirePeer(caller);
-      if (peer.refusal) return peer;
-      const id = readLeaseId(request.leaseId);
-      if (id.refusal) return id;
-      const lease = leases.get(peer.value, id.value);
-      return lease.refusal ? lease : granted({ lease: toLease(lease.value) });
-    }),
+    AcquireLease: unary((request, caller) => calls.acquire(request, caller)),
+    ReleaseLease: unary((request, caller) => calls.release(request, caller)),
+    GetLease: unary((request, caller) => calls.get(request, caller)),
+    NameSuccessor: unary((request, caller) => calls.nameSuccessor(request, caller)),
     ListLeases: unary((request, caller) => {
       const peer = requirePeer(caller);
       if (peer.refusal) return peer;
@@ -47,6 +47,31 @@ export function leaseService({ leases, unary }: { readonly leases: Leases; reado
       const last = shown.at(-1);
       return granted({ leases: shown.map(toLease), nextPageToken: last && rest.length > shown.length ? pageToken(keyOf(last)) : "" });
     }),
+    WatchLeases: (call) =>
+      watchers.serve(call, () => {
+        const peer = requirePeer(peerOf(call.getPeer()));
+        return peer.refusal ? peer : granted(watch(call, leases, peer.value));
+      }),
+    Session: (call) => {
+      const peer = (): Peer | null => peerOf(call.getPeer());
+      new Session(call, { calls, leases, peer, onFault, onRefused, stopping }).start();
+    },
+  };
+}
+
+/** Starts a watch; the returned function ends it. */
+function watch(call: ServerWritableStream<WatchLeasesRequest__Output, WatchLeasesResponse>, leases: Leases, peer: Peer): () => void {
+  const stream = new CoalescedStream<LeaseChange["kind"], LeaseView, LeaseEvent, WatchLeasesResponse>(call, {
+    last: "ENDED",
+    synced: { kind: "LEASE_EVENT_KIND_SYNCED" },
+    event: (kind, view) => ({ kind: `LEASE_EVENT_KIND_${kind}`, lease: toLease(view) }),
+    message: (events) => ({ events }),
+  });
+  const { snapshot, stop } = leases.watch(peer, ({ kind, view }) => stream.tell(view.id, kind, view));
+  stream.start(snapshot.map((view) => [view.id, view]));
+  return () => {
+    stop();
+    stream.stop();
   };
 }
 

@@ -16,6 +16,7 @@ import { type HostFacts, hostService, type ReloadReport } from "./host-service.j
 import { leaseService } from "./lease-service.js";
 import { reflectedFiles, services } from "./protos.js";
 import { makeUnary, type PeerLookup } from "./unary.js";
+import { WatcherPlaces } from "./watching.js";
 
 const SERVED = ["", "aperture.v1.DeviceService", "aperture.v1.LeaseService", "aperture.v1.HostService"] as const;
 
@@ -47,6 +48,7 @@ export class RpcServer {
   readonly #server: Server;
   readonly #health: HealthImplementation;
   readonly #injector: ReturnType<Server["createConnectionInjector"]>;
+  #stopping = false;
 
   constructor(deps: RpcServerDeps) {
     this.#server = new Server({
@@ -63,10 +65,12 @@ export class RpcServer {
     });
     const unary = makeUnary(deps);
     const { inventory, leases, host, facts } = deps;
-    this.#server.addService(encodedDeviceService, {
-      ...deviceService({ inventory, backend: host.backend, unary, maxWatchers: () => deps.limits.watchers, onRefused: deps.onRefused }),
+    const watchers = new WatcherPlaces(() => deps.limits.watchers, deps.onRefused);
+    this.#server.addService(encodedDeviceService, { ...deviceService({ inventory, backend: host.backend, unary, watchers }) });
+    const { peerOf, onFault, onRefused } = deps;
+    this.#server.addService(services.lease, {
+      ...leaseService({ leases, unary, watchers, peerOf, onFault, onRefused, stopping: () => this.#stopping }),
     });
-    this.#server.addService(services.lease, { ...leaseService({ leases, unary }) });
     this.#server.addService(services.host, { ...hostService({ host, facts, inventory, leases, reload: deps.reload, unary }) });
     this.#health = new HealthImplementation(Object.fromEntries(SERVED.map((name) => [name, "NOT_SERVING" as const])));
     this.#health.addToServer(this.#server);
@@ -88,6 +92,7 @@ export class RpcServer {
 
   /** Lets running calls end for graceMs, then cuts what is left. */
   async shutdown(graceMs: number): Promise<void> {
+    this.#stopping = true;
     await new Promise<void>((resolve) => {
       const timer = setTimeout(() => {
         this.#server.forceShutdown();

@@ -9,13 +9,17 @@ const TYPE = "type.googleapis.com/google.rpc.";
 
 export type GrpcError = Pick<StatusObject, "code" | "details" | "metadata">;
 
-export function toGrpcError(refusal: Refusal): GrpcError {
+/** google.rpc.Status of a refusal. */
+export function toStatus(refusal: Refusal): { readonly code: number; readonly message: string; readonly details: Detail[] } {
   const { status: name, next } = reasonRow(refusal.reason);
-  const code = status[name];
-  const text = `${refusal.message}. Next: ${next}.`;
+  return { code: status[name], message: `${refusal.message}. Next: ${next}.`, details: detailsOf(refusal) };
+}
+
+export function toGrpcError(refusal: Refusal): GrpcError {
+  const told = toStatus(refusal);
   const metadata = new Metadata();
-  metadata.set("grpc-status-details-bin", messages.status.serialize({ code, message: text, details: detailsOf(refusal) }));
-  return { code, details: text, metadata };
+  metadata.set("grpc-status-details-bin", messages.status.serialize(told));
+  return { code: told.code, details: told.message, metadata };
 }
 
 interface Detail {

@@ -92,19 +92,24 @@ export function toLease(view: LeaseView): Lease {
   const lease: Lease = {
     id: view.id,
     kind: `LEASE_KIND_${view.kind}`,
-    mode: "LEASE_MODE_HAND_OFF",
+    mode: `LEASE_MODE_${view.mode}`,
     state: `LEASE_STATE_${view.phase}`,
     devices: view.devices.map(({ address, regions }) => ({ address, regions: regions.map(toRegion) })),
     descriptors: view.descriptors.map(toDescriptor),
     backend: `BACKEND_${view.backend}`,
     holderPid: view.holderPid,
     holderUid: view.holderUid,
+    ownerUid: view.ownerUid,
+    policyRule: view.policyRule,
     createTime: toTimestamp(view.createTime),
     endCause: view.endCause === null ? "END_CAUSE_UNSPECIFIED" : `END_CAUSE_${view.endCause}`,
     quarantined: [...view.quarantined],
   };
   if (view.ackDeadline !== null) lease.ackDeadline = toTimestamp(view.ackDeadline);
   if (view.endTime !== null) lease.endTime = toTimestamp(view.endTime);
+  if (view.expireTime !== null) lease.expireTime = toTimestamp(view.expireTime);
+  if (view.ticketExpireTime !== null) lease.ticketExpireTime = toTimestamp(view.ticketExpireTime);
+  if (view.recall !== null) lease.recall = { cause: `END_CAUSE_${view.recall.cause}`, deadline: toTimestamp(view.recall.deadline) };
   return lease;
 }
 

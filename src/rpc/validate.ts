@@ -1,16 +1,20 @@
 // Requests, read with distrust: every field is checked before the broker sees it, and a wrong one is named.
 
 import { type Address, parseAddress } from "../broker/device.js";
-import type { AcquireRequest, DeviceSelection } from "../broker/lease.js";
+import type { AcquireRequest, DeviceSelection, TicketOptions } from "../broker/lease.js";
 import { granted, type Outcome, refuse } from "../broker/refusal.js";
 import type { AcquireLeaseRequest__Output } from "../generated/aperture/v1/AcquireLeaseRequest.js";
 import type { DeviceFilter__Output } from "../generated/aperture/v1/DeviceFilter.js";
+import type { TicketOptions__Output } from "../generated/aperture/v1/TicketOptions.js";
+import type { Duration__Output } from "../generated/google/protobuf/Duration.js";
 
 const MAX_DEVICES = 16;
 const MAX_REGIONS = 16;
 const MAX_FILTER_ADDRESSES = 64;
 const DEFAULT_PAGE = 100;
 const MAX_PAGE = 1000;
+const TICKET_LIFETIME_MS = { default: 60_000, min: 1_000, max: 900_000 } as const;
+const YEAR_MS = 365 * 86_400_000;
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[1-8][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
 
 /** Text of a client, fit for a message: printable ASCII, at most 64 characters. */
@@ -36,9 +40,8 @@ export function readLeaseId(text: string): Outcome<string> {
 export function readAcquire(request: AcquireLeaseRequest__Output): Outcome<AcquireRequest> {
   const kind = request.kind === "LEASE_KIND_DEVICE" ? "DEVICE" : request.kind === "LEASE_KIND_REGION" ? "REGION" : null;
   if (kind === null) return wrong("kind", "say LEASE_KIND_DEVICE or LEASE_KIND_REGION");
-  if (request.mode !== "LEASE_MODE_UNSPECIFIED" && request.mode !== "LEASE_MODE_HAND_OFF") {
-    return wrong("mode", "only LEASE_MODE_HAND_OFF is known");
-  }
+  const mode = readMode(request.mode, kind);
+  if (mode.refusal) return mode;
   if (request.requestId !== "" && !UUID.test(request.requestId)) return wrong("request_id", "not a UUID in lower case");
   const most = kind === "DEVICE" ? MAX_DEVICES : 1;
   if (request.devices.length < 1 || request.devices.length > most) {
@@ -57,7 +60,45 @@ export function readAcquire(request: AcquireLeaseRequest__Output): Outcome<Acqui
     if (regions.refusal) return regions;
     devices.push({ address: address.value, regions: regions.value });
   }
-  return granted({ requestId: request.requestId, kind, devices, channel: BigInt(request.channel) });
+  const ticket = request.ticket === null ? granted(null) : readTicketOptions(request.ticket);
+  if (ticket.refusal) return ticket;
+  const channel = BigInt(request.channel);
+  if (ticket.value !== null && channel !== 0n) return wrong("channel", "a lease with a ticket is pushed to no channel: leave it out");
+  const maxDurationMs =
+    request.maxDuration === null ? granted(null) : readDuration(request.maxDuration, "max_duration", { min: 1_000, max: YEAR_MS });
+  if (maxDurationMs.refusal) return maxDurationMs;
+  const { requestId } = request;
+  return granted({ requestId, kind, mode: mode.value, devices, channel, ticket: ticket.value, maxDurationMs: maxDurationMs.value });
+}
+
+function readMode(mode: AcquireLeaseRequest__Output["mode"], kind: "DEVICE" | "REGION"): Outcome<AcquireRequest["mode"]> {
+  if (mode === "LEASE_MODE_UNSPECIFIED" || mode === "LEASE_MODE_HAND_OFF") return granted("HAND_OFF");
+  if (mode !== "LEASE_MODE_RETAIN") return wrong("mode", "say LEASE_MODE_HAND_OFF or LEASE_MODE_RETAIN");
+  if (kind === "REGION")
+    return wrong("mode", "LEASE_MODE_RETAIN is for device leases: of a region lease the broker stays the owner anyway");
+  return granted("RETAIN");
+}
+
+/** Fields left out are any user and 60 s; so is a message left out (null), where it may be. */
+export function readTicketOptions(options: TicketOptions__Output | null): Outcome<TicketOptions> {
+  const uid = options?._uid === "uid" ? (options.uid ?? null) : null;
+  if (uid === 0xffffffff) return wrong("ticket.uid", "4294967295 is no user");
+  if (!options?.lifetime) return granted({ uid, lifetimeMs: TICKET_LIFETIME_MS.default });
+  const lifetimeMs = readDuration(options.lifetime, "ticket.lifetime", TICKET_LIFETIME_MS);
+  return lifetimeMs.refusal ? lifetimeMs : granted({ uid, lifetimeMs: lifetimeMs.value });
+}
+
+/** Milliseconds; part of one is dropped. */
+function readDuration(duration: Duration__Output, field: string, bounds: { readonly min: number; readonly max: number }): Outcome<number> {
+  const { nanos } = duration;
+  const seconds = Number(duration.seconds);
+  if (nanos <= -1_000_000_000 || nanos >= 1_000_000_000 || seconds * nanos < 0)
+    return wrong(field, "seconds and nanos do not make a duration");
+  const milliseconds = seconds * 1000 + nanos / 1_000_000;
+  if (milliseconds < bounds.min || milliseconds > bounds.max) {
+    return wrong(field, `${milliseconds / 1000} s, where ${bounds.min / 1000} to ${bounds.max / 1000} s are allowed`);
+  }
+  return granted(Math.floor(milliseconds));
 }
 
 function readRegions(regions: readonly number[], kind: "DEVICE" | "REGION", field: string): Outcome<readonly number[]> {

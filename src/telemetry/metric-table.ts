@@ -3,7 +3,7 @@
 
 import type { BackendName } from "../broker/device.js";
 import { LEASE_STATES } from "../broker/lease-table.js";
-import type { EndCause, HandoverResult, HostOperation, OpenRequest } from "../broker/ports.js";
+import type { EndCause, HandoverResult, HostOperation, OpenRequest, RecallCause } from "../broker/ports.js";
 import { type GoodbyeReason, REASONS, type Reason, reasonRow } from "../broker/refusal.js";
 
 export interface MetricRow {
@@ -25,8 +25,9 @@ const KINDS = all<OpenRequest["kind"]>({ DEVICE: true, REGION: true });
 const STATES = LEASE_STATES.map((state) => state.toLowerCase());
 const END_CAUSES = all<EndCause>({
   ...{ RELEASED: true, HOLDER_DIED: true, NOT_ACKNOWLEDGED: true, SHORT_HANDOVER: true, HANDOVER_FAILED: true },
-  ...{ DEVICE_REMOVED: true },
+  ...{ DEVICE_REMOVED: true, TICKET_EXPIRED: true, EXPIRED: true, SESSION_ENDED: true, OPEN_FAILED: true },
 });
+const RECALL_CAUSES = all<RecallCause>({ DEVICE_REMOVED: true, EXPIRED: true });
 const HANDOVER_RESULTS = all<HandoverResult["result"] | "SEND_FAILED">({
   ...{ ACKNOWLEDGED: true, SHORT: true, NOT_ACKNOWLEDGED: true, SEND_FAILED: true },
 });
@@ -40,7 +41,7 @@ export type PeerRejection =
 const REJECTIONS: Readonly<Record<PeerRejection, true>> = {
   ...{ INVISIBLE_PID: true, NO_PIDFD: true, EXITED: true, WATCH_FAILED: true, CONNECTION_LIMIT: true, CHANNEL_LIMIT: true },
   ...{ NO_FIRST_CALL: true, STARVED: true, PROTOCOL_VIOLATION: true, FOREIGN_SENDER: true, ATTACH_TIMEOUT: true, HANDOVER_FAILED: true },
-  ...{ DRAINING: true },
+  ...{ DRAINING: true, TICKET_UNKNOWN: true },
 };
 
 export const CALL_KINDS = ["unary", "client_stream", "server_stream", "bidi_stream"] as const;
@@ -89,6 +90,22 @@ export const METRICS = {
   aperture_device_recoveries_total: { type: "counter", unit: "devices", help: "Times that a quarantined device came free", labels: {} },
   aperture_leases: { type: "gauge", unit: "leases", help: "Leases that have not ended", labels: {} },
   aperture_leases_granted_total: { type: "counter", unit: "leases", help: "Leases whose descriptors were sent", labels: { kind: KINDS } },
+  aperture_leases_reserved_total: {
+    ...{ type: "counter", unit: "leases", help: "Leases made with a ticket for another process" },
+    labels: { kind: KINDS },
+  },
+  aperture_tickets_taken_total: {
+    ...{ type: "counter", unit: "tickets", help: "Tickets that were shown and for which descriptors were sent" },
+    labels: {},
+  },
+  aperture_leases_passed_on_total: {
+    ...{ type: "counter", unit: "leases", help: "Times that a lease passed to a successor of its holder" },
+    labels: {},
+  },
+  aperture_lease_recalls_total: {
+    ...{ type: "counter", unit: "leases", help: "Leases that their holder was asked for, by cause" },
+    labels: { cause: RECALL_CAUSES },
+  },
   aperture_refusals_total: {
     ...{ type: "counter", unit: "calls", help: "Calls, requests of sessions and tickets refused, by reason (docs/REASONS.md)" },
     labels: { reason: REASON_LABELS },

@@ -32,6 +32,10 @@ export class Metrics {
   readonly refusals = this.#counter("aperture_refusals_total");
   readonly leaseEnds = this.#counter("aperture_lease_ends_total");
   readonly leasesGranted = this.#counter("aperture_leases_granted_total");
+  readonly leasesReserved = this.#counter("aperture_leases_reserved_total");
+  readonly leasesPassedOn = this.#counter("aperture_leases_passed_on_total");
+  readonly leaseRecalls = this.#counter("aperture_lease_recalls_total");
+  readonly ticketsTaken = this.#counter("aperture_tickets_taken_total");
   readonly handovers = this.#counter("aperture_handovers_total");
   readonly operations = this.#histogram("aperture_operation_seconds");
   readonly rejections = this.#counter("aperture_peer_rejections_total");

@@ -1,7 +1,7 @@
 // Observer of the broker: every event to the log and to the metrics.
 
 import type { Address } from "../broker/device.js";
-import type { EndCause, HandoverResult, HostOperation, Observer, OpenRequest, Peer } from "../broker/ports.js";
+import type { EndCause, HandoverResult, HostOperation, Observer, OpenRequest, Peer, RecallCause } from "../broker/ports.js";
 import type { Refusal } from "../broker/refusal.js";
 import type { Log } from "./log.js";
 import type { PeerRejection } from "./metric-table.js";
@@ -23,6 +23,35 @@ export class TelemetryObserver implements Observer {
   leaseGranted(leaseId: string, peer: Peer, addresses: readonly Address[], kind: OpenRequest["kind"]): void {
     this.metrics?.leasesGranted.inc({ kind: kind.toLowerCase() });
     this.#log.write("lease.granted", { lease: leaseId, pci_addresses: addresses, kind, peer }, "lease granted");
+  }
+
+  leaseReserved(leaseId: string, peer: Peer, addresses: readonly Address[], kind: OpenRequest["kind"]): void {
+    this.metrics?.leasesReserved.inc({ kind: kind.toLowerCase() });
+    this.#log.write(
+      "lease.reserved",
+      { lease: leaseId, pci_addresses: addresses, kind, peer },
+      "lease reserved for whoever shows its ticket",
+    );
+  }
+
+  leaseRecalled(leaseId: string, cause: RecallCause, graceMs: number): void {
+    this.metrics?.leaseRecalls.inc({ cause: cause.toLowerCase() });
+    this.#log.write("lease.recalled", { lease: leaseId, cause, grace_ms: graceMs }, "lease asked back");
+  }
+
+  leasePassedOn(leaseId: string, from: Peer, to: Peer): void {
+    this.metrics?.leasesPassedOn.inc();
+    this.#log.write("lease.passed_on", { lease: leaseId, former: from, peer: to }, "lease passed on to a successor");
+  }
+
+  ticketShown(peer: Peer, refusal: Refusal | null): void {
+    if (refusal === null) {
+      this.metrics?.ticketsTaken.inc();
+      return;
+    }
+    // An unknown ticket closes its channel, and is counted as that.
+    if (refusal.reason !== "TICKET_UNKNOWN") this.metrics?.refusals.inc({ reason: refusal.reason });
+    this.#log.write("ticket.refused", { reason: refusal.reason, why: refusal.message, peer }, "ticket refused");
   }
 
   leaseEnded(leaseId: string, cause: EndCause, quarantined: readonly Address[]): void {

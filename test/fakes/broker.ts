@@ -3,9 +3,10 @@
 import type { Address } from "../../src/broker/device.js";
 import { Inventory } from "../../src/broker/inventory.js";
 import type { AcquireRequest, LeaseView } from "../../src/broker/lease.js";
-import { Leases } from "../../src/broker/leases.js";
+import { type GrantedLease, Leases } from "../../src/broker/leases.js";
 import type { PolicyRule } from "../../src/broker/policy.js";
-import type { Outcome } from "../../src/broker/refusal.js";
+import type { TicketSource } from "../../src/broker/ports.js";
+import { granted, type Outcome } from "../../src/broker/refusal.js";
 import { FakeClock } from "./clock.js";
 import { FakeHandover, FakePeer } from "./handover.js";
 import { FakeHost } from "./host.js";
@@ -16,6 +17,9 @@ export const ANYBODY: PolicyRule = {
   ...{ kinds: ["DEVICE", "REGION"], modes: ["HAND_OFF", "RETAIN"], delegate: true },
   ...{ allowDeviceScope: false, allowUnreset: false, maxLeases: null, maxDurationMs: null },
 };
+
+/** From a recall to the end. */
+export const GRACE_MS = 30_000;
 
 export interface FakeBroker {
   readonly host: FakeHost;
@@ -41,11 +45,34 @@ export async function fakeBroker(
     next += 1;
     return `00000000-0000-4000-8000-${next.toString(16).padStart(12, "0")}`;
   };
-  const limits = { leasesPerUid, endedMs: 3_600_000, endedKept: 16, retryMinMs: 1000, retryMaxMs: 30_000 };
-  const leases = new Leases({ host, inventory, handover, clock, newId, observer, limits, rules, operators: [0] });
+  const limits = { leasesPerUid, endedMs: 3_600_000, endedKept: 16, retryMinMs: 1000, retryMaxMs: 30_000, recallGraceMs: GRACE_MS };
+  const leases = new Leases({
+    host,
+    inventory,
+    handover,
+    clock,
+    newId,
+    ticketSource: countedTickets(),
+    observer,
+    limits,
+    rules,
+    operators: [0],
+  });
   await inventory.refresh();
   await inventory.settled();
   return { host, clock, handover, observer, inventory, leases };
+}
+
+/** Tickets 1, 2, 3, ... whose digests are not themselves. */
+function countedTickets(): TicketSource {
+  let made = 0;
+  return {
+    make: () => {
+      made += 1;
+      return Uint8Array.from({ length: 16 }, (_, i) => (i === 0 ? made & 0xff : i === 1 ? made >> 8 : 0xaa));
+    },
+    digest: (ticket) => `digest of ${Buffer.from(ticket).toString("hex")}`,
+  };
 }
 
 /** A client with its channel. */
@@ -56,15 +83,25 @@ export function client(broker: FakeBroker, processId: number, uid: number): Fake
 }
 
 export function wish(address: Address, change: Partial<AcquireRequest> = {}): AcquireRequest {
-  return { requestId: "", kind: "DEVICE", devices: [{ address, regions: [] }], channel: 0n, ...change };
+  const whole = { requestId: "", kind: "DEVICE", mode: "HAND_OFF", channel: 0n, ticket: null, maxDurationMs: null } as const;
+  return { ...whole, devices: [{ address, regions: [] }], ...change };
 }
 
 /** Acquires and acknowledges. */
-export async function hold(broker: FakeBroker, peer: FakePeer, address: Address): Promise<Outcome<LeaseView>> {
-  const outcome = await broker.leases.acquire(peer, wish(address));
+export async function hold(
+  broker: FakeBroker,
+  peer: FakePeer,
+  address: Address,
+  change: Partial<AcquireRequest> = {},
+): Promise<Outcome<LeaseView>> {
+  const outcome = leaseOf(await broker.leases.acquire(peer, wish(address, change)));
   if (outcome.refusal === null) broker.handover.channels.get(peer.processId)?.answer({ result: "ACKNOWLEDGED" });
   await settle();
   return outcome;
+}
+
+export function leaseOf(outcome: Outcome<GrantedLease>): Outcome<LeaseView> {
+  return outcome.refusal ? outcome : granted(outcome.value.lease);
 }
 
 /** Lets every promise that can go on go on. */

@@ -1,6 +1,16 @@
 // Clients without sockets: a channel whose acknowledgements a test gives by hand, and peers that live until told otherwise.
 
-import type { EndCause, Handover, HandoverChannel, HandoverResult, HandoverSlot, Offer, Peer, Program } from "../../src/broker/ports.js";
+import type {
+  EndCause,
+  Handover,
+  HandoverChannel,
+  HandoverResult,
+  HandoverSlot,
+  Offer,
+  Peer,
+  Program,
+  RecallCause,
+} from "../../src/broker/ports.js";
 import { granted, type Outcome, refuse } from "../../src/broker/refusal.js";
 
 export class FakePeer implements Peer {
@@ -42,7 +52,9 @@ export class FakeChannel implements HandoverChannel {
   readonly id: bigint;
   reserved = false;
   failSend = false;
-  readonly ends: [string, EndCause][] = [];
+  readonly ends: [string, EndCause | "SUCCEEDED"][] = [];
+  readonly recalls: [string, RecallCause, number][] = [];
+  readonly offers: Offer[] = [];
   #settle: ((result: HandoverResult) => void) | null = null;
 
   constructor(id: bigint) {
@@ -57,8 +69,9 @@ export class FakeChannel implements HandoverChannel {
     if (this.reserved) return refuse("HANDOVER_PENDING", "an offer waits");
     this.reserved = true;
     return granted({
-      offer: (_offer: Offer) => {
+      offer: (offer: Offer) => {
         if (this.failSend) return refuse("HANDOVER_FAILED", "told to fail");
+        this.offers.push(offer);
         const done = new Promise<HandoverResult>((resolve) => {
           this.#settle = resolve;
         });
@@ -76,8 +89,12 @@ export class FakeChannel implements HandoverChannel {
     this.#settle = null;
   }
 
-  ended(leaseId: string, cause: EndCause): void {
+  ended(leaseId: string, cause: EndCause | "SUCCEEDED"): void {
     this.ends.push([leaseId, cause]);
+  }
+
+  recalled(leaseId: string, cause: RecallCause, graceMs: number): void {
+    this.recalls.push([leaseId, cause, graceMs]);
   }
 }
 

@@ -35,6 +35,8 @@ export class FakeHost implements Host {
   openProofs = 0;
   openLeases = 0;
   resets = 0;
+  /** Told of each reset that was not refused: which devices, and whether they were cleared. */
+  onReset: (addresses: readonly Address[], cleared: boolean) => void = () => {};
   /** Runs inside every asynchronous step: where a test makes things happen in between. */
   between: (step: string) => void | Promise<void> = () => {};
 
@@ -159,7 +161,12 @@ export class FakeHost implements Host {
           await this.between("reset");
           this.resets += 1;
           if (own.some((device) => device.reset === "FAILED")) return { result: "FAILED", detail: "EIO" };
-          return { result: own.some((device) => device.reset === "UNSUPPORTED") ? "UNSUPPORTED" : "DONE" };
+          const cleared = !own.some((device) => device.reset === "UNSUPPORTED");
+          this.onReset(
+            own.map((device) => device.address),
+            cleared,
+          );
+          return { result: cleared ? "DONE" : "UNSUPPORTED" };
         },
         close: async () => {
           this.openProofs -= 1;

@@ -1,4 +1,5 @@
-import type { Observer } from "../../src/broker/ports.js";
+import type { Observer, Peer } from "../../src/broker/ports.js";
+import type { Refusal } from "../../src/broker/refusal.js";
 
 /** Keeps what it is told; a fault is a failure of the test that reads `faults`. */
 export class RecordingObserver implements Observer {
@@ -6,12 +7,28 @@ export class RecordingObserver implements Observer {
   readonly faults: unknown[] = [];
   readonly quarantined: string[] = [];
   readonly handovers: string[] = [];
+  readonly recalls: [string, string, number][] = [];
+  readonly successions: [string, number, number][] = [];
+  readonly shown: string[] = [];
+  readonly ends: [string, string][] = [];
 
   leaseStateChanged(leaseId: string, from: string, to: string, event: string): void {
     this.steps.push(`${leaseId} ${from} ${event} ${to}`);
   }
   leaseGranted(): void {}
-  leaseEnded(): void {}
+  leaseReserved(): void {}
+  leaseRecalled(leaseId: string, cause: string, graceMs: number): void {
+    this.recalls.push([leaseId, cause, graceMs]);
+  }
+  leasePassedOn(leaseId: string, from: Peer, to: Peer): void {
+    this.successions.push([leaseId, from.pid, to.pid]);
+  }
+  ticketShown(_peer: Peer, refusal: Refusal | null): void {
+    this.shown.push(refusal?.reason ?? "ACCEPTED");
+  }
+  leaseEnded(leaseId: string, cause: string): void {
+    this.ends.push([leaseId, cause]);
+  }
   acquireRefused(): void {}
   handover(result: string): void {
     this.handovers.push(result);

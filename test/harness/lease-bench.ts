@@ -4,7 +4,9 @@ import assert from "node:assert/strict";
 import type { AcquireLeaseResponse__Output } from "../../src/generated/aperture/v1/AcquireLeaseResponse.js";
 import type { GetDeviceResponse__Output } from "../../src/generated/aperture/v1/GetDeviceResponse.js";
 import type { GetLeaseResponse__Output } from "../../src/generated/aperture/v1/GetLeaseResponse.js";
+import type { Lease__Output } from "../../src/generated/aperture/v1/Lease.js";
 import type { ListLeasesResponse__Output } from "../../src/generated/aperture/v1/ListLeasesResponse.js";
+import type { NameSuccessorResponse__Output } from "../../src/generated/aperture/v1/NameSuccessorResponse.js";
 import type { DaemonProcess } from "./daemon.js";
 import type { ArrivedOffer, RawChannel } from "./raw-channel.js";
 import { DeviceService, LeaseService, type Result, Rpc } from "./rpc.js";
@@ -72,6 +74,26 @@ export class LeaseBench {
     channel.acknowledge(offer.frame.leaseId, offer.descriptors.length);
     await this.becomes(address, "HELD");
     return offer;
+  }
+
+  /** A lease with a ticket for another process. */
+  async reserved(address: string, more: object = {}): Promise<{ readonly id: string; readonly ticket: Buffer }> {
+    const { answer, text } = await this.acquire(address, { ticket: {}, ...more });
+    if (answer?.lease == null) throw new Error(text);
+    return { id: answer.lease.id, ticket: answer.ticket };
+  }
+
+  /** A ticket for the successor of a RETAIN lease's holder. */
+  async successor(leaseId: string, ticket: object = {}): Promise<Buffer> {
+    const { answer, text } = await this.rpc.call<NameSuccessorResponse__Output>(LeaseService, "NameSuccessor", { leaseId, ticket });
+    if (answer === null) throw new Error(text);
+    return answer.ticket;
+  }
+
+  async lease(leaseId: string): Promise<Lease__Output> {
+    const { answer, text } = await this.rpc.call<GetLeaseResponse__Output>(LeaseService, "GetLease", { leaseId });
+    if (answer?.lease == null) throw new Error(text);
+    return answer.lease;
   }
 
   release(leaseId: string): Promise<Result<unknown>> {

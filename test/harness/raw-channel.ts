@@ -1,6 +1,6 @@
 // A descriptor channel of the test process itself, frame by frame, so that each can be wrong in its own way.
 
-import { type DaemonFrame, decodeFrame, encodeAck, encodeAttach, type OfferFrame } from "../../src/client/frame.js";
+import { type DaemonFrame, decodeFrame, encodeAck, encodeAttach, encodeShow, type OfferFrame } from "../../src/client/frame.js";
 import { OwnedDescriptor } from "../../src/descriptor.js";
 import { native, type ReceivedFrame } from "../../src/native.js";
 import { until } from "./until.js";
@@ -60,6 +60,10 @@ export class RawChannel {
   send(bytes: Uint8Array, descriptors: readonly number[] = []): void {
     const sent = native.sendFrame(this.#socket.borrow(), bytes, descriptors);
     if (sent.error !== null) throw new Error(`the frame was not sent: ${sent.error.code}`);
+  }
+
+  show(ticket: Uint8Array): void {
+    this.send(encodeShow(ticket));
   }
 
   acknowledge(leaseId: string, count: number): void {

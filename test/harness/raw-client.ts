@@ -8,15 +8,21 @@
 //   acquire ADDRESS   sends AcquireLease, does not wait
 //   offer             waits for the OFFER: {lease, count}
 //   ack               acknowledges it
+//   show HEX          shows a ticket, does not wait
+//   frame             waits for the next frame that is no OFFER: {type, ...}
+//   end               waits for the end of the channel: {reason}
 //   release           closes the descriptors, sends ReleaseLease, does not wait
 //   child             starts a child that inherits both sockets and sleeps: {pid}
 //   close             closes both sockets and all descriptors, and lives on
+//   watch             starts WatchLeases, and waits for SYNCED
+//   told              {events}: each [kind, lease, state, cause, holder's pid]
 //   call PATH HEX     one unary call: {code, text, details, answer}
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
 import { createInterface } from "node:readline";
+import type { WatchLeasesResponse__Output } from "../../src/generated/aperture/v1/WatchLeasesResponse.js";
 import { acquireMessage, callHeaders, callMessage, PREFACE, releaseMessage, SETTINGS } from "./http2-bytes.js";
 import { type ArrivedOffer, RawChannel } from "./raw-channel.js";
 
@@ -27,6 +33,7 @@ class RawClient {
   #grpc: Socket | null = null;
   #channel: RawChannel | null = null;
   #offer: ArrivedOffer | null = null;
+  readonly #told: unknown[] = [];
   #stream = 1;
 
   constructor(path: string) {
@@ -57,6 +64,13 @@ class RawClient {
       case "ack":
         this.#attached().acknowledge(this.#offered().frame.leaseId, this.#offered().descriptors.length);
         return {};
+      case "show":
+        this.#attached().show(Buffer.from(word, "hex"));
+        return {};
+      case "frame":
+        return { ...(await this.#attached().next())?.frame };
+      case "end":
+        return { reason: await this.#attached().goodbye() };
       case "release":
         this.#attached().drop();
         return await this.#call("ReleaseLease", releaseMessage(this.#offered().frame.leaseId));
@@ -66,6 +80,11 @@ class RawClient {
         this.#channel?.close();
         this.#grpc?.destroy();
         return {};
+      case "watch":
+        await this.#watch();
+        return {};
+      case "told":
+        return { events: this.#told };
       case "call": {
         // Loaded when it is needed: the others are to start fast.
         const { Rpc } = await import("./rpc.js");
@@ -75,6 +94,23 @@ class RawClient {
       default:
         throw new RangeError(`what is \`${verb}\`?`);
     }
+  }
+
+  async #watch(): Promise<void> {
+    const { LeaseService, Rpc } = await import("./rpc.js");
+    const { path, requestSerialize, responseDeserialize } = LeaseService.service.WatchLeases;
+    const stream = new Rpc(this.#path).stream(path, requestSerialize({} as never), responseDeserialize);
+    await new Promise<void>((resolve, reject) => {
+      stream.once("error", reject);
+      stream.on("data", ({ events }: WatchLeasesResponse__Output) => {
+        for (const { kind, lease } of events) {
+          const bare = (text: string | undefined, prefix: string): string => text?.replace(prefix, "") ?? "";
+          const words = [bare(kind, "LEASE_EVENT_KIND_"), lease?.id ?? "", bare(lease?.state, "LEASE_STATE_")];
+          this.#told.push([...words, bare(lease?.endCause, "END_CAUSE_"), lease?.holderPid ?? 0]);
+          if (kind === "LEASE_EVENT_KIND_SYNCED") resolve();
+        }
+      });
+    });
   }
 
   async #call(method: string, message: Uint8Array): Promise<object> {

@@ -3,6 +3,9 @@
 import * as grpc from "@grpc/grpc-js";
 import type { MethodDefinition } from "@grpc/proto-loader";
 import { protoFiles } from "../../src/client/proto-files.js";
+import type { SessionRequest } from "../../src/generated/aperture/v1/SessionRequest.js";
+import type { SessionResponse__Output } from "../../src/generated/aperture/v1/SessionResponse.js";
+import type { Status__Output } from "../../src/generated/google/rpc/Status.js";
 
 type Method<Answer> = Pick<MethodDefinition<never, never, never, Answer>, "path" | "requestSerialize" | "responseDeserialize">;
 
@@ -27,7 +30,7 @@ export interface Result<Answer> {
 export class Rpc {
   static readonly #open = new Set<Rpc>();
   readonly #client: grpc.Client;
-  readonly #streams: grpc.ClientReadableStream<unknown>[] = [];
+  readonly #streams: { cancel(): void }[] = [];
 
   constructor(socket: string, options: grpc.ChannelOptions = {}) {
     this.#client = new grpc.Client(`unix:${socket}`, grpc.credentials.createInsecure(), {
@@ -43,6 +46,11 @@ export class Rpc {
   /** For afterEach. */
   static closeAll(): void {
     for (const rpc of Rpc.#open) rpc.close();
+  }
+
+  /** For afterEach of a test that goes on with one. */
+  static closeAllBut(kept: Rpc): void {
+    for (const rpc of Rpc.#open) if (rpc !== kept) rpc.close();
   }
 
   /** request: anything, as it goes to the serializer of the method. */
@@ -88,6 +96,15 @@ export class Rpc {
     return stream;
   }
 
+  /** One LeaseService.Session. Its errors are for whoever listens; nobody has to. */
+  session(): grpc.ClientDuplexStream<SessionRequest, SessionResponse__Output> {
+    const { path, requestSerialize, responseDeserialize } = LeaseService.service.Session;
+    const stream = this.#client.makeBidiStreamRequest(path, requestSerialize, responseDeserialize);
+    stream.on("error", () => undefined);
+    this.#streams.push(stream);
+    return stream;
+  }
+
   close(): void {
     // The connection stays as long as one of them is open.
     for (const stream of this.#streams) stream.cancel();
@@ -103,14 +120,20 @@ function succeeded<Answer>(answer: Answer | undefined): Result<Answer> {
 export function failed(error: grpc.ServiceError): Result<never> {
   const [raw] = error.metadata?.get("grpc-status-details-bin") ?? [];
   const details = raw instanceof Uint8Array ? Buffer.from(raw) : Buffer.alloc(0);
-  const { Status, ErrorInfo, BadRequest } = protoFiles().google.rpc;
+  const { reason, fields } = readRefusal(protoFiles().google.rpc.Status.deserialize(details));
+  return { code: grpc.status[error.code] ?? "UNKNOWN", answer: null, reason, fields, text: error.details, details };
+}
+
+/** What a google.rpc.Status says. */
+export function readRefusal(told: Status__Output | null | undefined): Pick<Result<never>, "code" | "reason" | "fields" | "text"> {
+  const { ErrorInfo, BadRequest } = protoFiles().google.rpc;
   let reason: string | null = null;
   const fields: string[] = [];
-  for (const detail of Status.deserialize(details).details) {
+  for (const detail of told?.details ?? []) {
     if (!("type_url" in detail)) continue;
     if (detail.type_url.endsWith("/google.rpc.ErrorInfo")) ({ reason } = ErrorInfo.deserialize(detail.value));
     if (detail.type_url.endsWith("/google.rpc.BadRequest"))
       fields.push(...BadRequest.deserialize(detail.value).fieldViolations.map(({ field }) => field));
   }
-  return { code: grpc.status[error.code] ?? "UNKNOWN", answer: null, reason, fields, text: error.details, details };
+  return { code: grpc.status[told?.code ?? 0] ?? "UNKNOWN", reason, fields, text: told?.message ?? "" };
 }

@@ -20,6 +20,8 @@ export const NO_LEASE = "00000000-0000-4000-8000-000000000000";
 export type Told =
   | { readonly by: "call"; readonly result: Result<unknown> }
   | { readonly by: "goodbye"; readonly reason: string | null }
+  /** The answer to a ticket that was shown. */
+  | { readonly by: "refused"; readonly reason: string }
   /** aperturectl met it. */
   | { readonly by: "cli"; readonly status: number | null; readonly stderr: string }
   /** Nobody is left to be told: the log has it. */

@@ -37,6 +37,7 @@ import {
   VF,
 } from "./provocation.js";
 import { draining, servedTo } from "./provocation-servers.js";
+import { TICKET_PROVOCATIONS } from "./provocation-tickets.js";
 
 export const PROVOCATIONS = {
   MALFORMED_ADDRESS: onCommon("0000:../etc"),
@@ -301,6 +302,7 @@ export const PROVOCATIONS = {
     },
   },
   DRAINING: { rung: "altered", provoke: draining },
+  ...TICKET_PROVOCATIONS,
   PROTOCOL_VIOLATION: {
     rung: "daemon",
     provoke: async (daemons) => {

@@ -75,6 +75,7 @@ function check(reason: Reason, told: Told): void {
       break;
     }
     case "goodbye":
+    case "refused":
       assert.equal(told.reason, reason);
       break;
     case "log":
@@ -121,11 +122,11 @@ describe("reasons", () => {
       const by = new Set(told.map((one) => one.by));
       const row = reasonRow(reason);
       assert.equal(by.has("goodbye"), row.told !== null);
-      assert.equal(by.has("call") || by.has("rules") || by.has("log"), row.told !== "GOODBYE");
+      assert.equal(by.has("call") || by.has("refused") || by.has("rules") || by.has("log"), row.told !== "GOODBYE");
 
       // And counted under its name, once for each telling.
       if (provocation.rung === "rules") return;
-      const calls = told.filter((one) => one.by === "call" || one.by === "log").length;
+      const calls = told.filter((one) => one.by === "call" || one.by === "refused" || one.by === "log").length;
       const byCli = told.filter((one) => one.by === "cli").length;
       const goodbyes = told.filter((one) => one.by === "goodbye").length;
       const target: Target = daemons.started[0] ?? assert.fail("no daemon was asked");

@@ -5,9 +5,12 @@ import { LEASE_STATES, type LeaseEvent, type LeaseState, transition } from "../.
 const EVENTS: readonly LeaseEvent[] = [
   ...([
     "ACQUIRE",
+    "RESERVE",
+    "SHOWN",
     "OPENED",
     "OPEN_FAILED",
     "ACKED",
+    "RETAINED",
     "END",
     "PROVEN",
     "NOT_PROVEN",
@@ -54,6 +57,15 @@ describe("[pure] lease table", () => {
         assert.equal(row.effects.includes("PROVE"), row.next === "RELEASING", `${state} ${event}`);
       }
     }
+  });
+
+  it("asks neither for proof nor for a reset of what was only reserved", () => {
+    for (const event of ["END", "REMOVED"] as const) assert.deepEqual(transition("RESERVED", event), { next: "FREE", effects: ["UNLOCK"] });
+  });
+
+  it("keeps the open files of a lease that is retained, and of no other", () => {
+    assert.deepEqual(transition("OFFERED", "ACKED")?.effects, ["DROP_COPIES"]);
+    assert.deepEqual(transition("OFFERED", "RETAINED")?.effects, []);
   });
 
   it("has no row for an event that comes late", () => {

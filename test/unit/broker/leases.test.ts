@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { ANYBODY, client, type FakeBroker, fakeBroker, hold, settle, wish } from "../../fakes/broker.js";
+import { ANYBODY, client, type FakeBroker, fakeBroker, hold, leaseOf, settle, wish } from "../../fakes/broker.js";
 import { fakeAddress } from "../../fakes/host.js";
 
 const A = fakeAddress(1);
@@ -115,7 +115,7 @@ describe("[pure] leases", () => {
     for (const result of [{ result: "SHORT", count: 0 } as const, { result: "NOT_ACKNOWLEDGED", detail: "2 s" } as const]) {
       const broker = await fakeBroker([[1]]);
       const peer = client(broker, 1, 1000);
-      const lease = await broker.leases.acquire(peer, wish(A));
+      const lease = leaseOf(await broker.leases.acquire(peer, wish(A)));
       broker.handover.channels.get(1)?.answer(result);
       await settle();
       assert.equal(stateOf(broker), "FREE");
@@ -258,7 +258,7 @@ describe("[pure] leases", () => {
       broker.leases.acquire(peer, wish(A, { requestId })),
     ]);
     assert.equal(first.refusal, null);
-    assert.equal(first.value?.id, second.value?.id);
+    assert.equal(first.value?.lease.id, second.value?.lease.id);
     const other = await broker.leases.acquire(peer, wish(B, { requestId }));
     assert.equal(other.refusal?.reason, "REQUEST_ID_REUSED");
     assert.equal(broker.leases.activeCount(), 1);
@@ -292,7 +292,7 @@ describe("[pure] leases", () => {
         await broker.inventory.refresh();
       };
       if (when === "OPENING") broker.host.between = (step) => (step === "open" ? unplug() : undefined);
-      const lease = await broker.leases.acquire(peer, wish(A));
+      const lease = leaseOf(await broker.leases.acquire(peer, wish(A)));
       if (when === "OPENING") assert.equal(lease.refusal?.reason, "DEVICE_REMOVED");
       if (when !== "OPENING" && when !== "OFFERED") broker.handover.channels.get(1)?.answer({ result: "ACKNOWLEDGED" });
       await settle();

@@ -57,7 +57,7 @@ describe("[pure] a device whose driver waits for its last holder", () => {
     broker.host.device(A).vfioBound = false;
     broker.host.device(B).held = true;
     await broker.inventory.refresh();
-    await broker.leases.release(peer, lease.value?.id ?? "");
+    await broker.leases.release(peer, lease.value?.lease.id ?? "");
     assert.deepEqual([stateOf(broker, A), stateOf(broker, B)], ["QUARANTINED", "QUARANTINED"]);
     broker.host.device(B).held = false;
     broker.leases.processExited(9);

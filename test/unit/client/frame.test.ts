@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { HandoverError } from "../../../src/client/errors.js";
-import { decodeFrame, encodeAck, encodeAttach } from "../../../src/client/frame.js";
+import { decodeFrame, encodeAck, encodeAttach, encodeShow } from "../../../src/client/frame.js";
 
 const LEASE = "00112233-4455-4677-8899-aabbccddeeff";
 const LEASE_HEX = "00112233445546778899aabbccddeeff";
@@ -64,6 +64,7 @@ test("OFFER of an iommufd device lease [pure]", () => {
     leaseId: LEASE,
     kind: "DEVICE",
     backend: "IOMMUFD",
+    succession: false,
     entries: [
       { kind: "IOMMUFD", scope: "IOMMU", address: null, region: null, group: null, offset: 0n, size: 0n },
       { kind: "DEVICE_UNBOUND", scope: "DEVICE", address: "0000:01:00.0", region: null, group: null, offset: 0n, size: 0n },
@@ -99,6 +100,20 @@ test("ENDED and GOODBYE; a cause of the future is UNSPECIFIED [pure]", () => {
   assert.deepEqual(decodeFrame(goodbye), { type: "GOODBYE", reason: "PROTOCOL_VIOLATION" });
 });
 
+test("RECALL, REFUSED and SHOW; a cause of the future is UNSPECIFIED [pure]", () => {
+  const recall = (cause: string): Uint8Array => bytes(header("07", "30000000"), LEASE_HEX, cause, "30750000", ZERO64);
+  assert.deepEqual(decodeFrame(recall("08000000")), { type: "RECALL", leaseId: LEASE, cause: "EXPIRED", graceMs: 30_000 });
+  assert.deepEqual(decodeFrame(recall("06000000")), { type: "RECALL", leaseId: LEASE, cause: "DEVICE_REMOVED", graceMs: 30_000 });
+  for (const other of ["01000000", "63000000"])
+    assert.deepEqual(decodeFrame(recall(other)), { type: "RECALL", leaseId: LEASE, cause: "UNSPECIFIED", graceMs: 30_000 });
+  refused(recall("08000000").subarray(0, 40));
+  const refusal = bytes(header("09", "54000000"), "00000000", ascii("TICKET_USED", 64));
+  assert.deepEqual(decodeFrame(refusal), { type: "REFUSED", reason: "TICKET_USED" });
+  const ticket = Buffer.from("00112233445566778899aabbccddeeff", "hex");
+  assert.deepEqual(encodeShow(ticket), bytes(header("08", "20000000"), ticket.toString("hex")));
+  for (const length of [0, 15, 17]) assert.throws(() => encodeShow(new Uint8Array(length)), RangeError);
+});
+
 test("what is no frame of a daemon is refused [pure]", () => {
   const ended = bytes(header("05", "30000000"), LEASE_HEX, "01000000", "00".repeat(12));
   const changed = (at: number, value: number): Uint8Array => ended.with(at, value);
@@ -109,7 +124,9 @@ test("what is no frame of a daemon is refused [pure]", () => {
   refused(changed(4, 2));
   refused(changed(5, 1));
   refused(changed(5, 4));
-  refused(changed(5, 7));
+  refused(changed(5, 8));
+  refused(changed(5, 9));
+  refused(changed(5, 10));
   refused(changed(8, 0x31));
 });
 

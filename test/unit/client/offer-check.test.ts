@@ -30,7 +30,15 @@ const LEASE: Lease = {
 function offer(changes: Partial<Offer["frame"]> = {}, received = 2, truncated = false): Offer {
   // Numbers that are never open: nothing here closes them.
   const descriptors = Array.from({ length: received }, (_, index) => new OwnedDescriptor(1_000_000 + index, "a test"));
-  const frame = { type: "OFFER", leaseId: LEASE.id, kind: "DEVICE", backend: "IOMMUFD", entries: [IOMMUFD, DEVICE], ...changes } as const;
+  const frame = {
+    type: "OFFER",
+    leaseId: LEASE.id,
+    kind: "DEVICE",
+    backend: "IOMMUFD",
+    succession: false,
+    entries: [IOMMUFD, DEVICE],
+    ...changes,
+  } as const;
   return { frame, descriptors, truncated };
 }
 

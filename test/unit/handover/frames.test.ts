@@ -4,7 +4,16 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
 import type { Address } from "../../../src/broker/device.js";
-import { decodeClientFrame, encodeAttached, encodeEnded, encodeGoodbye, encodeOffer, maxFrameBytes } from "../../../src/handover/frames.js";
+import {
+  decodeClientFrame,
+  encodeAttached,
+  encodeEnded,
+  encodeGoodbye,
+  encodeOffer,
+  encodeRecall,
+  encodeRefused,
+  maxFrameBytes,
+} from "../../../src/handover/frames.js";
 
 const LEASE = "00112233-4455-4677-8899-aabbccddeeff";
 const LEASE_HEX = "00112233445546778899aabbccddeeff";
@@ -46,7 +55,24 @@ describe("[pure] frames of the descriptor channel", () => {
       entry("0600", "02", "04000000", "0009:01:00.0", "0000000020000000"),
       entry("0400", "01", "0c000000", "", "00".repeat(8)),
     ].join("");
-    assert.equal(hex(encodeOffer(LEASE, "REGION", "SIMULATED", infos)), expected);
+    assert.equal(hex(encodeOffer(LEASE, "REGION", "SIMULATED", infos, false)), expected);
+    const flagged = `${expected.slice(0, 2 * 38)}01${expected.slice(2 * 39)}`;
+    assert.equal(hex(encodeOffer(LEASE, "REGION", "SIMULATED", infos, true)), flagged);
+  });
+
+  it("RECALL and REFUSED", () => {
+    assert.equal(hex(encodeRecall(LEASE, "EXPIRED", 30_000)), `${header(7, 48)}${LEASE_HEX}0800000030750000${"00".repeat(8)}`);
+    const reason = Buffer.from("TICKET_USED".padEnd(64, "\0")).toString("hex");
+    assert.equal(hex(encodeRefused("TICKET_USED")), `${header(9, 84)}00000000${reason}`);
+  });
+
+  it("reads SHOW, and keeps the ticket when the buffer is written to again", () => {
+    const show = Buffer.from(`${header(8, 32)}${"5a".repeat(16)}`, "hex");
+    const frame = decodeClientFrame(show);
+    show.fill(0);
+    assert.deepEqual(frame, { type: "show", ticket: Uint8Array.from({ length: 16 }, () => 0x5a) });
+    for (const bad of [`${header(8, 31)}${"5a".repeat(15)}`, `${header(8, 33)}${"5a".repeat(17)}`])
+      assert.equal(decodeClientFrame(Buffer.from(bad, "hex")), null);
   });
 
   it("ENDED and GOODBYE", () => {

@@ -2,7 +2,17 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
 import type { AcquireLeaseRequest__Output } from "../../../src/generated/aperture/v1/AcquireLeaseRequest.js";
-import { pageToken, quoted, readAcquire, readAddress, readFilter, readLeaseId, readPage } from "../../../src/rpc/validate.js";
+import type { TicketOptions__Output } from "../../../src/generated/aperture/v1/TicketOptions.js";
+import {
+  pageToken,
+  quoted,
+  readAcquire,
+  readAddress,
+  readFilter,
+  readLeaseId,
+  readPage,
+  readTicketOptions,
+} from "../../../src/rpc/validate.js";
 
 const GOOD = "0000:01:00.0";
 
@@ -13,8 +23,16 @@ function request(change: Partial<AcquireLeaseRequest__Output>): AcquireLeaseRequ
     devices: [{ address: GOOD, regions: [] }],
     mode: "LEASE_MODE_UNSPECIFIED",
     channel: "0",
+    ticket: null,
+    maxDuration: null,
   } as const;
   return { ...base, devices: [...base.devices].map((device) => ({ ...device, regions: [] })), ...change } as AcquireLeaseRequest__Output;
+}
+
+function ticket(change: { readonly uid?: number; readonly seconds?: number; readonly nanos?: number }): TicketOptions__Output {
+  const { uid, seconds, nanos = 0 } = change;
+  const lifetime = seconds === undefined ? null : { seconds: String(seconds), nanos };
+  return uid === undefined ? { lifetime } : { lifetime, uid, _uid: "uid" };
 }
 
 function fieldOf(change: Partial<AcquireLeaseRequest__Output>): string | undefined {
@@ -27,13 +45,38 @@ describe("[pure] requests are read with distrust", () => {
     assert.equal(fieldOf({}), "accepted");
     assert.equal(fieldOf({ kind: "LEASE_KIND_REGION", devices: [{ address: GOOD, regions: [4, 2] }] }), "accepted");
     assert.equal(fieldOf({ channel: "18446744073709551615" }), "accepted");
+    assert.equal(fieldOf({ mode: "LEASE_MODE_RETAIN" }), "accepted");
+    assert.equal(fieldOf({ ticket: ticket({}) }), "accepted");
+  });
+
+  it("reads tickets and durations to the bound, with their defaults", () => {
+    assert.deepEqual(readAcquire(request({ ticket: ticket({}) })).value?.ticket, { uid: null, lifetimeMs: 60_000 });
+    assert.deepEqual(readTicketOptions(null).value, { uid: null, lifetimeMs: 60_000 });
+    assert.deepEqual(readTicketOptions(ticket({ uid: 0 })).value, { uid: 0, lifetimeMs: 60_000 });
+    for (const seconds of [1, 900]) assert.equal(readTicketOptions(ticket({ seconds })).value?.lifetimeMs, seconds * 1000);
+    assert.equal(readTicketOptions(ticket({ seconds: 1, nanos: 999_999_999 })).value?.lifetimeMs, 1999);
+    assert.equal(readAcquire(request({})).value?.maxDurationMs, null);
+    for (const seconds of [1, 31_536_000])
+      assert.equal(readAcquire(request({ maxDuration: { seconds: String(seconds), nanos: 0 } })).value?.maxDurationMs, seconds * 1000);
   });
 
   it("names the field that is wrong", () => {
     const device = (address: string, regions: number[] = []): { address: string; regions: number[] } => ({ address, regions });
     const cases: readonly (readonly [string, Partial<AcquireLeaseRequest__Output>])[] = [
       ["kind", { kind: "LEASE_KIND_UNSPECIFIED" }],
-      ["mode", { mode: "LEASE_MODE_RETAIN" as "LEASE_MODE_HAND_OFF" }],
+      ["mode", { mode: 3 as unknown as "LEASE_MODE_HAND_OFF" }],
+      ["mode", { mode: "LEASE_MODE_RETAIN", kind: "LEASE_KIND_REGION", devices: [device(GOOD, [0])] }],
+      ["channel", { channel: "1", ticket: ticket({}) }],
+      ["ticket.uid", { ticket: ticket({ uid: 0xffffffff }) }],
+      ["ticket.lifetime", { ticket: ticket({ seconds: 0 }) }],
+      ["ticket.lifetime", { ticket: ticket({ seconds: 0, nanos: 999_999_999 }) }],
+      ["ticket.lifetime", { ticket: ticket({ seconds: 900, nanos: 1 }) }],
+      ["ticket.lifetime", { ticket: ticket({ seconds: -1 }) }],
+      ["ticket.lifetime", { ticket: ticket({ seconds: 5, nanos: -1 }) }],
+      ["ticket.lifetime", { ticket: ticket({ seconds: 5, nanos: 1_000_000_000 }) }],
+      ["max_duration", { maxDuration: { seconds: "0", nanos: 0 } }],
+      ["max_duration", { maxDuration: { seconds: "31536001", nanos: 0 } }],
+      ["max_duration", { maxDuration: { seconds: "9223372036854775807", nanos: 0 } }],
       ["request_id", { requestId: "1" }],
       ["request_id", { requestId: "11111111-1111-4111-8111-11111111111\n" }],
       ["devices", { devices: [] }],
