@@ -105,7 +105,7 @@ step(
   "building the native helper (node-gyp)",
   "native/build/.stamp",
   ["native/build/Release/aperture.node"],
-  ["native"],
+  ["native/binding.gyp", "native/sys", "native/js"],
   process.version,
   buildNative,
 );

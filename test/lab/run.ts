@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
+import { buildCPrograms } from "../harness/c-programs.js";
 import { type World, worlds } from "./devices.js";
 import { compileAcpiTable } from "./grace-hopper.js";
 import { eventsInGuest, type GuestEnd, type GuestPlan, runGuest } from "./guest.js";
@@ -59,6 +60,7 @@ async function prepare(world: World): Promise<Prepared> {
   const kernel = world === "iommufd" ? await labKernel() : await stockKernel();
   const busybox = await which("busybox");
   if (busybox === null) throw new Error("busybox-static is installed and there is no busybox command");
+  await buildCPrograms();
   const initrd = await packInitrd({ busybox, init: join(repository, "test/lab/guest-init.sh"), modules: kernel.modules });
   return { world, kernel: kernel.image, initrd, acpiTable: await compileAcpiTable() };
 }
