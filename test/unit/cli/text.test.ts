@@ -86,7 +86,7 @@ test("suggestions are near or none [pure]", () => {
 
 const ITEMS = [
   { value: { size: 2n ** 53n + 1n, at: new Date(0), raw: Uint8Array.of(1, 2, 255) }, name: "a" },
-  { value: { size: 1n, text: "\u009b\u202e\u001b\n- x: ", plain: "yes", long: "y".repeat(200) }, name: "b\u001b" },
+  { value: { size: 1n, text: "\u009b\u202e\u001b\n- x: ", bidi: "a\u202eb", plain: "yes", long: "y".repeat(200) }, name: "b\u001b" },
 ];
 
 async function written(format: OutputFormat): Promise<string> {
