@@ -26,12 +26,14 @@ export class HolderProcess {
     for (const holder of HolderProcess.#running) await holder.kill();
   }
 
-  /** uid null: the test's own user. */
-  static async start(socket: string, uid: number | null = null): Promise<HolderProcess> {
+  /** uid null: the test's own user. under: the command that runs it, normally this very Node. */
+  static async start(socket: string, uid: number | null = null, under: readonly string[] = [process.execPath]): Promise<HolderProcess> {
     const env: NodeJS.ProcessEnv = { ...process.env };
     delete env["NODE_TEST_CONTEXT"];
     const identity = uid === null ? {} : { uid, gid: uid };
-    const child = spawn(process.execPath, ["--enable-source-maps", PROGRAM, socket], { stdio: ["pipe", "pipe", "pipe"], env, ...identity });
+    const [command = process.execPath, ...before] = under;
+    const words = [...before, "--enable-source-maps", PROGRAM, socket];
+    const child = spawn(command, words, { stdio: ["pipe", "pipe", "pipe"], env, ...identity });
     child.stderr.pipe(process.stderr);
     const holder = new HolderProcess(child);
     const first = await holder.#answer();
