@@ -23,7 +23,7 @@ function makeCgroup(): string | null {
   if (!mount) return null;
   const folder = join(mount, `aperture-test-${process.pid}`);
   try {
-    mkdirSync(folder);
+    mkdirSync(join(folder, "vm"), { recursive: true });
     return folder;
   } catch {
     return null;
@@ -122,7 +122,6 @@ device = "${GPU}"
     skip: NOT_ROOT || (cgroup ? false : "no writable cgroup v2 here"),
   }, async () => {
     const inner = join(cgroup ?? "", "vm");
-    mkdirSync(inner, { recursive: true });
     const inside = `echo $$ > ${inner}/cgroup.procs && exec setpriv --reuid=65533 --regid=65533 --clear-groups ${process.execPath} "$@"`;
     assert.equal(await asks(["sh", "-c", inside, "sh"]), "ok");
     assert.equal(await asks(setpriv("--reuid=65533", "--regid=65533", "--clear-groups")), "POLICY_DENIED");

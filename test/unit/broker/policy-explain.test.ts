@@ -143,7 +143,8 @@ describe("[pure] the caller behind a peer", () => {
 
     const dead = new FakePeer(2, 1000);
     dead.alive = false;
-    const gone = await identify(dead, () => [{ ...ANYBODY, executables: ["/a"] }]);
+    const rules = [{ ...ANYBODY, executables: ["/a"] }];
+    const gone = await identify(dead, () => rules);
     assert.equal(gone.refusal?.reason, "PEER_GONE");
     assert.equal(dead.programReads, 1, "read first, asked after");
   });
