@@ -34,14 +34,12 @@ export function admit(context: AdmissionContext, peer: Peer, request: AcquireReq
   const asked = { kind: request.kind, mode: request.mode, delegate: request.ticket !== null };
   // Whose eyes the devices come under. A ticket without a user tells that only when it is shown (leases.ts).
   const tenantUid = request.ticket === null ? peer.uid : request.ticket.uid;
-  let quota = context.leasesPerUid;
   for (const { address, regions: indexes } of request.devices) {
     const view = context.inventory.get(address);
     if (view === null) return refuse("DEVICE_NOT_FOUND", `there is no device ${address} on this host`, { address });
     const rule = decide(context.rules, context.caller, view.facts, asked);
     if (rule.refusal) return rule;
     allowing.push(rule.value);
-    quota = Math.min(quota, rule.value.maxLeases ?? quota);
     const [reason] = view.ineligibleReasons;
     if (reason) return refuse(reason.reason, reason.message, { address });
     const known = context.inventory.known(address);
@@ -52,15 +50,26 @@ export function admit(context: AdmissionContext, peer: Peer, request: AcquireReq
     if (regions.refusal) return regions;
     devices.push({ known, regions: regions.value });
   }
-  let held = 0;
-  for (const lease of context.active) if (lease.owner.uid === peer.uid) held += 1;
-  if (held >= quota) {
-    return refuse("LEASE_QUOTA", `uid ${peer.uid} has ${held} leases, and ${quota} is the most it may hold at once`, {
-      limit: String(quota),
-    });
-  }
+  const room = quota(context, peer, allowing);
+  if (room.refusal) return room;
   const sets = atomicSets(context, devices);
   return sets.refusal ? sets : granted({ devices, sets: sets.value, terms: termsOf(allowing) });
+}
+
+/** The user's leases in all, and those under each rule that has a limit of its own. A lease over devices of several rules counts for every rule. */
+function quota({ active, leasesPerUid }: AdmissionContext, peer: Peer, rules: readonly PolicyRule[]): Outcome<null> {
+  const own = [...active].filter((lease) => lease.owner.uid === peer.uid).map((lease) => lease.terms.policyRule);
+  const refused = (held: number, limit: number, under: string): ReturnType<typeof refuse> =>
+    refuse("LEASE_QUOTA", `uid ${peer.uid} has ${held} leases${under}, and ${limit} is the most it may hold at once`, {
+      limit: String(limit),
+    });
+  if (own.length >= leasesPerUid) return refused(own.length, leasesPerUid, "");
+  for (const { name, maxLeases } of rules) {
+    if (maxLeases === null) continue;
+    const held = own.filter((rule) => rule === name || rule === "").length;
+    if (held >= maxLeases) return refused(held, maxLeases, ` under policy rule "${name}"`);
+  }
+  return granted(null);
 }
 
 /** A lease over devices of several rules may do what all of them allow. */

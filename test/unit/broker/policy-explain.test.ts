@@ -7,7 +7,7 @@ import { parseDeviceSelector, type SelectableDevice } from "../../../src/broker/
 import { type Asked, type Caller, decide, mismatch, type PolicyRule, shortfall } from "../../../src/broker/policy.js";
 import { coveredBy, matchesNobody } from "../../../src/broker/policy-cover.js";
 import { explain } from "../../../src/broker/policy-explain.js";
-import { ANYBODY, client, fakeBroker, wish } from "../../fakes/broker.js";
+import { ANYBODY, client, fakeBroker, hold, wish } from "../../fakes/broker.js";
 import { FakePeer } from "../../fakes/handover.js";
 import { fakeAddress } from "../../fakes/host.js";
 
@@ -169,5 +169,22 @@ describe("[pure] the caller behind a peer", () => {
     assert.equal(refused.refusal?.reason, "POLICY_DENIED");
     peer.runs = { executable: "/usr/bin/qemu-kvm", cgroup: "/machine.slice/vm.scope" };
     assert.equal((await broker.leases.acquire(peer, wish(fakeAddress(1)))).refusal, null);
+  });
+
+  it("may hold as many leases as the rule allows, and those under other rules do not count", async () => {
+    const one = parseDeviceSelector(fakeAddress(1));
+    const rules = [
+      { ...ANYBODY, name: "one", devices: one ? [one] : [], maxLeases: 0 },
+      { ...ANYBODY, name: "rest", maxLeases: 2 },
+    ];
+    const broker = await fakeBroker([[1], [2], [3], [4]], rules);
+    const reasons: (string | undefined)[] = [];
+    for (const n of [1, 2, 3, 4]) reasons.push((await hold(broker, client(broker, n, 1000), fakeAddress(n))).refusal?.message);
+    const most = (held: number, rule: string, limit: number): string =>
+      `uid 1000 has ${held} leases under policy rule "${rule}", and ${limit} is the most it may hold at once`;
+    assert.deepEqual(reasons, [most(0, "one", 0), undefined, undefined, most(2, "rest", 2)]);
+    assert.equal((await hold(broker, client(broker, 5, 1001), fakeAddress(4))).refusal, null, "another user");
+    broker.leases.setPolicy([{ ...ANYBODY, name: "new", maxLeases: 1 }]);
+    assert.equal((await hold(broker, client(broker, 6, 1000), fakeAddress(1))).refusal, null, "leases under rules that are gone");
   });
 });
