@@ -1,6 +1,7 @@
 // A failed gRPC call becomes a typed error: the refusal's reason and next step from grpc-status-details-bin, or what kept the call from arriving.
 
 import { type ServiceError, status } from "@grpc/grpc-js";
+import type { Status__Output } from "../generated/google/rpc/Status.js";
 import { diagnoseConnection } from "./connection-diagnosis.js";
 import { ApertureError, type FieldViolation, type StatusName } from "./errors.js";
 import { protoFiles } from "./proto-files.js";
@@ -36,6 +37,15 @@ export async function callError(error: ServiceError, method: string, timeoutMs: 
   return new ApertureError({ reason: code, code, message: `${method}: ${error.details || code}`, cause: error });
 }
 
+/** The error to throw for a request of a session that was refused: google.rpc.Status itself. */
+export function statusError(told: Status__Output, method: string): ApertureError {
+  const refusal = detailsOf(told);
+  const code = statusName(told.code);
+  if (refusal === null) return new ApertureError({ reason: code, code, message: `${method}: ${told.message || code}` });
+  const { next, ...metadata } = refusal.metadata;
+  return new ApertureError({ ...refusal, code, message: withoutNext(told.message, next), next: next ?? null, metadata });
+}
+
 /** The daemon's status text ends with the next step, for clients that read nothing else; here it stands in `next`. */
 function withoutNext(text: string, next: string | undefined): string {
   const ending = `. Next: ${next}.`;
@@ -51,18 +61,18 @@ function readRefusal(error: ServiceError): Refusal | null {
   const [bytes] = error.metadata?.get("grpc-status-details-bin") ?? [];
   if (!(bytes instanceof Uint8Array)) return null;
   try {
-    return readDetails(Buffer.from(bytes));
+    return detailsOf(protoFiles().google.rpc.Status.deserialize(Buffer.from(bytes)));
   } catch {
     // Unreadable details are no reason to hide the status that carried them.
     return null;
   }
 }
 
-function readDetails(bytes: Buffer): Refusal | null {
-  const { Status, ErrorInfo, BadRequest } = protoFiles().google.rpc;
+function detailsOf(told: Status__Output): Refusal | null {
+  const { ErrorInfo, BadRequest } = protoFiles().google.rpc;
   let refusal: Refusal | null = null;
   let violations: readonly FieldViolation[] = [];
-  for (const detail of Status.deserialize(bytes).details) {
+  for (const detail of told.details) {
     if (!("type_url" in detail)) continue;
     if (detail.type_url.endsWith("/google.rpc.ErrorInfo")) {
       const info = ErrorInfo.deserialize(detail.value);

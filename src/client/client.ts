@@ -1,11 +1,13 @@
 // The way in: connect() gives a client, the client gives devices, leases and events.
 
+import { randomUUID } from "node:crypto";
 import { resolve } from "node:path";
 import { decodeDevice, decodeHostInfo, decodeLease } from "./decode.js";
 import { GrpcCalls, required } from "./grpc-calls.js";
-import type { HeldLease } from "./held-lease.js";
+import type { HeldLease, LeaseTicket } from "./held-lease.js";
 import type { AcquireOptions, LeaseAcquirer } from "./lease-acquirer.js";
-import type { Device, DeviceEvent, DeviceFilter, HostInfo, Lease } from "./model.js";
+import type { LeaseSession } from "./lease-session.js";
+import type { Device, DeviceEvent, DeviceFilter, HostInfo, Lease, LeaseEvent } from "./model.js";
 import {
   decodePolicyAnswer,
   decodeReload,
@@ -17,9 +19,9 @@ import {
   type RescanAnswer,
 } from "./operator.js";
 import { protoFiles } from "./proto-files.js";
-import { type AcquireTarget, encodeFilter } from "./requests.js";
+import { type AcquireTarget, encodeAcquire, encodeFilter, type TicketOptions } from "./requests.js";
 import { defaultSocketPath } from "./socket-path.js";
-import { watchDevices } from "./watch.js";
+import { watchDevices, watchLeases } from "./watch.js";
 
 const CALL_TIMEOUT_MS = 10_000;
 const PAGE_SIZE = 100;
@@ -145,6 +147,44 @@ export class ApertureClient {
    */
   async acquire(target: AcquireTarget, options: AcquireOptions = {}): Promise<HeldLease> {
     return await (await this.#leaseAcquirer()).acquire(target, options);
+  }
+
+  /**
+   * Locks devices for another process, which takes them by showing the ticket (showTicket, or frame SHOW of docs/PROTOCOL.md). Nothing is opened, and this process may exit.
+   * Throws ApertureError as acquire.
+   */
+  async reserve(target: AcquireTarget, ticket: TicketOptions = {}, options: AcquireOptions = {}): Promise<LeaseTicket> {
+    const request = encodeAcquire(target, options.requestId ?? randomUUID(), 0n, options, ticket);
+    const { service } = protoFiles().aperture.v1.LeaseService;
+    const answer = await this.#calls.call(service.AcquireLease, request, options.timeoutMs ?? this.#timeoutMs);
+    return { lease: decodeLease(required(answer.lease, "lease")), ticket: answer.ticket };
+  }
+
+  /**
+   * Takes the lease of a ticket that another process got for this one (reserve, nameSuccessor). Works once. Throws HandoverError TICKET_EXPIRED, TICKET_USED, TICKET_OTHER_USER,
+   * TICKET_UNKNOWN (the daemon closes the channel too: held leases go on), why the devices could not be opened; RangeError when it is not 16 bytes.
+   */
+  async showTicket(ticket: Uint8Array, options: { readonly timeoutMs?: number } = {}): Promise<HeldLease> {
+    return await (await this.#leaseAcquirer()).showTicket(ticket, options.timeoutMs);
+  }
+
+  /** See HeldLease.nameSuccessor; also for a lease that another process of this user holds. */
+  async nameSuccessor(leaseId: string, ticket: TicketOptions = {}): Promise<LeaseTicket> {
+    return await (await this.#leaseAcquirer()).nameSuccessor(leaseId, ticket, this.#timeoutMs);
+  }
+
+  /** One stream for many calls, for clients that lease often. endLeases: leases acquired on it end with it. */
+  async session(options: { readonly endLeases?: boolean } = {}): Promise<LeaseSession> {
+    const { LeaseSession } = await import("./lease-session.js");
+    return new LeaseSession(this.#calls, await this.#leaseAcquirer(), options.endLeases ?? false);
+  }
+
+  /**
+   * SNAPSHOT of every lease that this user may see, one SYNCED, then CHANGED and ENDED as they happen; as watch() otherwise. A caller that is slow gets the last state of each
+   * lease, and the end of every one that it was told of.
+   */
+  watchLeases(options: { readonly signal?: AbortSignal } = {}): AsyncGenerator<LeaseEvent, void, undefined> {
+    return watchLeases(this.#calls, options.signal);
   }
 
   /**

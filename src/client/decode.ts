@@ -6,10 +6,11 @@ import type { GetHostInfoResponse__Output } from "../generated/aperture/v1/GetHo
 import type { Lease__Output } from "../generated/aperture/v1/Lease.js";
 import type { Region__Output } from "../generated/aperture/v1/Region.js";
 import type { WatchDevicesResponse__Output } from "../generated/aperture/v1/WatchDevicesResponse.js";
+import type { WatchLeasesResponse__Output } from "../generated/aperture/v1/WatchLeasesResponse.js";
 import type { Timestamp__Output } from "../generated/google/protobuf/Timestamp.js";
 import { bare } from "./bare.js";
 import { decodeFacts } from "./decode-facts.js";
-import type { DescriptorInfo, Device, DeviceEvent, HostInfo, Lease, Region } from "./model.js";
+import type { DescriptorInfo, Device, DeviceEvent, HostInfo, Lease, LeaseEvent, Region } from "./model.js";
 
 function dateOf(time: Timestamp__Output | null): Date | null {
   return time === null ? null : new Date(Number(time.seconds) * 1000 + Math.floor(time.nanos / 1_000_000));
@@ -103,7 +104,19 @@ export function decodeLease(wire: Lease__Output): Lease {
     endTime: dateOf(wire.endTime),
     endCause: bare(wire.endCause, "END_CAUSE_"),
     quarantined: wire.quarantined,
+    ownerUid: wire.ownerUid,
+    expireTime: dateOf(wire.expireTime),
+    ticketExpireTime: dateOf(wire.ticketExpireTime),
+    recall: wire.recall === null ? null : { cause: bare(wire.recall.cause, "END_CAUSE_"), deadline: dateOf(wire.recall.deadline) },
+    policyRule: wire.policyRule,
   };
+}
+
+export function decodeLeaseEvents(wire: WatchLeasesResponse__Output): readonly LeaseEvent[] {
+  return wire.events.map(({ kind, lease }) => ({
+    kind: bare(kind, "LEASE_EVENT_KIND_"),
+    lease: lease === null ? null : decodeLease(lease),
+  }));
 }
 
 export function decodeHostInfo(wire: GetHostInfoResponse__Output): HostInfo {

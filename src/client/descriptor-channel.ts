@@ -14,8 +14,11 @@ import {
   type EndedFrame,
   encodeAck,
   encodeAttach,
+  encodeShow,
   FIRST_FRAME,
   type OfferFrame,
+  type RecallFrame,
+  type RefusedFrame,
 } from "./frame.js";
 
 const RETRY_MS = 10;
@@ -37,6 +40,9 @@ export interface ChannelListener {
    */
   offered(offer: Offer): boolean;
   ended(frame: EndedFrame): void;
+  recalled(frame: RecallFrame): void;
+  /** The answer to show(), when it gives nothing. */
+  refused(frame: RefusedFrame): void;
   /** Once. error tells why: HandoverError with the daemon's GOODBYE reason or CHANNEL_CLOSED. */
   closed(error: HandoverError): void;
 }
@@ -81,6 +87,11 @@ export class DescriptorChannel {
     return this.#facts.ackMs;
   }
 
+  /** Shows a ticket: offered() or refused() follows, or closed(). Throws SystemCallError, RangeError. */
+  show(ticket: Uint8Array): void {
+    unwrap(native.sendFrame(this.#socket.borrow(), encodeShow(ticket), []));
+  }
+
   /** Twice is harmless. The listener is not told. */
   close(): void {
     this.#cancelWait();
@@ -118,6 +129,8 @@ export class DescriptorChannel {
     }
     closeAll(descriptors);
     if (frame.type === "ENDED") this.#listener.ended(frame);
+    else if (frame.type === "RECALL") this.#listener.recalled(frame);
+    else if (frame.type === "REFUSED") this.#listener.refused(frame);
     else if (frame.type === "GOODBYE") this.#goodbye = frame.reason;
   }
 

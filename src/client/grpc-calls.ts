@@ -8,7 +8,10 @@ import { ApertureError } from "./errors.js";
 import { fitsSocketAddress } from "./socket-path.js";
 
 /** A method of a loaded service: what it takes and what it answers. */
-type Method<Request, Answer> = Pick<MethodDefinition<Request, never, never, Answer>, "path" | "requestSerialize" | "responseDeserialize">;
+export type Method<Request, Answer> = Pick<
+  MethodDefinition<Request, never, never, Answer>,
+  "path" | "requestSerialize" | "responseDeserialize"
+>;
 
 export class GrpcCalls {
   readonly socketPath: string;
@@ -54,6 +57,11 @@ export class GrpcCalls {
   /** One server-streaming call, without a deadline: whoever reads it cancels it. Its errors are ServiceErrors: see failure(). */
   stream<Request, Answer>(method: Method<Request, Answer>, request: Request): grpc.ClientReadableStream<Answer> {
     return this.#client.makeServerStreamRequest(method.path, method.requestSerialize, method.responseDeserialize, request);
+  }
+
+  /** One bidirectional stream, without a deadline. Its errors are ServiceErrors: see failure(). */
+  duplex<Request, Answer>(method: Method<Request, Answer>): grpc.ClientDuplexStream<Request, Answer> {
+    return this.#client.makeBidiStreamRequest(method.path, method.requestSerialize, method.responseDeserialize);
   }
 
   /** The typed error for what a call ended with. */

@@ -3,9 +3,11 @@
 import type { OwnedDescriptor } from "../descriptor.js";
 import { native, type VfioRegionInfo } from "../native.js";
 import { unwrap } from "./errors.js";
+import type { FrameRecallCause } from "./frame.js";
 import { type LeasedDescriptor, LeasedDeviceAccess } from "./leased-device.js";
 import type { Backend, DescriptorKind, EndCause, Lease, LeasedDevice, LeaseKind, Region } from "./model.js";
 import type { RegionMapping } from "./region-mapping.js";
+import type { TicketOptions } from "./requests.js";
 
 /**
  * Why a lease is over for this process. CHANNEL_CLOSED: the descriptor channel ended (the daemon stopped or restarted), so nobody will tell this process
@@ -15,7 +17,24 @@ export interface LeaseEnd {
   readonly cause: EndCause | "CHANNEL_CLOSED";
 }
 
-type ReleaseCall = (leaseId: string, timeoutMs: number | undefined) => Promise<Lease>;
+/** The daemon asks for the lease: stop using it, close and release, before the deadline. */
+export interface Recalled {
+  readonly cause: FrameRecallCause;
+  /** When the daemon ends the lease by itself. */
+  readonly deadline: Date;
+}
+
+/** A lease and the ticket for it: 16 bytes to give to one other process over a way that nobody else can read. */
+export interface LeaseTicket {
+  readonly lease: Lease;
+  readonly ticket: Uint8Array;
+}
+
+/** What a held lease asks of its client. */
+export interface LeaseCalls {
+  release(leaseId: string, timeoutMs: number | undefined): Promise<Lease>;
+  nameSuccessor(leaseId: string, ticket: TicketOptions): Promise<LeaseTicket>;
+}
 
 /**
  * Made by ApertureClient.acquire. It owns the descriptors. The lease lives until release() or until this process exits, also when the
@@ -40,14 +59,21 @@ export class HeldLease {
    */
   readonly ended: Promise<LeaseEnd>;
 
+  /** Settles when the daemon asks for the lease back; never otherwise. Never rejects. A second recall, with an earlier deadline, is told by onRecalled only. */
+  readonly recalled: Promise<Recalled>;
+  /** True: the descriptors came from a holder before, in use already. On iommufd they are bound: neither bind nor give them to a VMM that would. */
+  readonly succeeded: boolean;
+
   readonly #devices: ReadonlyMap<string, LeasedDeviceAccess>;
-  readonly #releaseCall: ReleaseCall;
+  readonly #calls: LeaseCalls;
+  readonly #recallListeners = new Set<(recalled: Recalled) => void>();
+  #settleRecalled: (recalled: Recalled) => void = () => undefined;
   #settleEnded: (end: LeaseEnd) => void = () => undefined;
   #closing: Promise<void> | null = null;
   #released: Promise<Lease> | null = null;
 
   /** Takes ownership of the descriptors. */
-  constructor(lease: Lease, descriptors: readonly OwnedDescriptor[], releaseCall: ReleaseCall) {
+  constructor(lease: Lease, descriptors: readonly OwnedDescriptor[], calls: LeaseCalls, succeeded: boolean) {
     this.id = lease.id;
     this.kind = lease.kind;
     this.backend = lease.backend;
@@ -56,8 +82,12 @@ export class HeldLease {
       const descriptor = descriptors[index];
       return descriptor === undefined ? [] : [{ info, descriptor }];
     });
-    this.#devices = new Map(lease.devices.map((device) => [device.address, new LeasedDeviceAccess(device, this.descriptors)]));
-    this.#releaseCall = releaseCall;
+    this.#devices = new Map(lease.devices.map((device) => [device.address, new LeasedDeviceAccess(device, this.descriptors, succeeded)]));
+    this.#calls = calls;
+    this.succeeded = succeeded;
+    this.recalled = new Promise((resolve) => {
+      this.#settleRecalled = resolve;
+    });
     this.ended = new Promise((resolve) => {
       this.#settleEnded = resolve;
     });
@@ -149,6 +179,26 @@ export class HeldLease {
     await this.release();
   }
 
+  /** Calls back on every recall; the returned function ends that. */
+  onRecalled(listener: (recalled: Recalled) => void): () => void {
+    this.#recallListeners.add(listener);
+    return () => this.#recallListeners.delete(listener);
+  }
+
+  /**
+   * A ticket with which another process takes this lease over (mode RETAIN): give it to that process, which calls showTicket. When it has the descriptors, `ended` settles here
+   * with SUCCEEDED; until then nothing changes, and this process may exit. Throws ApertureError LEASE_NOT_RETAINED, LEASE_NOT_HELD, POLICY_DENIED.
+   */
+  nameSuccessor(ticket: TicketOptions = {}): Promise<LeaseTicket> {
+    return this.#calls.nameSuccessor(this.id, ticket);
+  }
+
+  /** For the client that made this lease: the daemon asks for it. */
+  markRecalled(recalled: Recalled): void {
+    this.#settleRecalled(recalled);
+    for (const listener of this.#recallListeners) listener(recalled);
+  }
+
   /** For the client that made this lease: the daemon or the channel ended it. */
   markEnded(end: LeaseEnd): void {
     this.#settleEnded(end);
@@ -168,7 +218,7 @@ export class HeldLease {
   async #release(timeoutMs: number | undefined): Promise<Lease> {
     const mappings = await Promise.allSettled([...this.#devices.values()].map((device) => device.closeMappings()));
     const [descriptors] = await Promise.allSettled([this.closeDescriptors()]);
-    const lease = await this.#releaseCall(this.id, timeoutMs);
+    const lease = await this.#calls.release(this.id, timeoutMs);
     this.markEnded({ cause: lease.endCause });
     for (const result of [...mappings, descriptors]) if (result.status === "rejected") throw result.reason;
     return lease;

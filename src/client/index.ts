@@ -11,11 +11,12 @@ export {
   SystemCallError,
 } from "./errors.js";
 export type * from "./facts.js";
-export type { HeldLease, LeaseEnd } from "./held-lease.js";
+export type { HeldLease, LeaseEnd, LeaseTicket, Recalled } from "./held-lease.js";
 export type { AcquireOptions } from "./lease-acquirer.js";
+export type { LeaseSession } from "./lease-session.js";
 export type { LeasedDescriptor } from "./leased-device.js";
 export type * from "./model.js";
 export type { PolicyAnswer, PolicyQuestion, PolicyStep, ReloadAnswer, RescanAnswer, SettingChange } from "./operator.js";
 export type { RegionMapping } from "./region-mapping.js";
-export type { AcquireTarget } from "./requests.js";
+export type { AcquireTarget, LeaseTerms, TicketOptions } from "./requests.js";
 export { defaultSocketPath } from "./socket-path.js";

@@ -34,11 +34,13 @@ export class LeasedDeviceAccess {
   readonly #beingMapped = new Set<Promise<unknown>>();
   #bound: Promise<void> | null = null;
 
-  constructor(device: LeasedDevice, descriptors: readonly LeasedDescriptor[]) {
+  /** inUse: the descriptors come from a holder before, which has bound them. */
+  constructor(device: LeasedDevice, descriptors: readonly LeasedDescriptor[], inUse = false) {
     this.#device = device;
     this.#descriptors = descriptors.filter(({ info }) => info.address === device.address);
     this.#iommufd = descriptors.find(({ info }) => info.kind === "IOMMUFD")?.descriptor ?? null;
     this.#queue = new native.BlockingQueue(`lease ${device.address}`);
+    if (inUse) this.#bound = Promise.resolve();
   }
 
   /** VFIO_DEVICE_BIND_IOMMUFD, once; nothing to do for descriptors that are ready. */

@@ -7,6 +7,7 @@ import type { DescriptorKind__Output } from "../generated/aperture/v1/Descriptor
 import type { DeviceEventKind__Output } from "../generated/aperture/v1/DeviceEventKind.js";
 import type { DeviceState__Output } from "../generated/aperture/v1/DeviceState.js";
 import type { EndCause__Output } from "../generated/aperture/v1/EndCause.js";
+import type { LeaseEventKind__Output } from "../generated/aperture/v1/LeaseEventKind.js";
 import type { LeaseKind__Output } from "../generated/aperture/v1/LeaseKind.js";
 import type { LeaseMode__Output } from "../generated/aperture/v1/LeaseMode.js";
 import type { LeaseState__Output } from "../generated/aperture/v1/LeaseState.js";
@@ -21,6 +22,7 @@ export type Backend = Bare<Backend__Output, "BACKEND_">;
 export type DeviceState = Bare<DeviceState__Output, "DEVICE_STATE_">;
 export type RegionKind = Bare<RegionKind__Output, "REGION_KIND_">;
 export type MemoryType = Bare<MemoryType__Output, "MEMORY_TYPE_">;
+export type LeaseEventKind = Bare<LeaseEventKind__Output, "LEASE_EVENT_KIND_">;
 export type LeaseKind = Bare<LeaseKind__Output, "LEASE_KIND_">;
 export type LeaseMode = Bare<LeaseMode__Output, "LEASE_MODE_">;
 export type LeaseState = Bare<LeaseState__Output, "LEASE_STATE_">;
@@ -173,6 +175,30 @@ export interface Lease {
   readonly endCause: EndCause;
   /** Devices that did not come free when it ended. */
   readonly quarantined: readonly string[];
+  /** User that acquired it, whose quota is charged. */
+  readonly ownerUid: number;
+  /** When the daemon asks for it back; null: no end is set. */
+  readonly expireTime: Date | null;
+  /** Set while a ticket is out for it. */
+  readonly ticketExpireTime: Date | null;
+  /** Set once the daemon has asked for it back. */
+  readonly recall: LeaseRecall | null;
+  /** Name of the policy rule that allowed it; empty when several did. */
+  readonly policyRule: string;
+}
+
+/** The daemon has asked for a lease back. */
+export interface LeaseRecall {
+  readonly cause: EndCause;
+  /** When the daemon ends it by itself. */
+  readonly deadline: Date | null;
+}
+
+/** One step of a watch of leases. */
+export interface LeaseEvent {
+  readonly kind: LeaseEventKind;
+  /** null for SYNCED. */
+  readonly lease: Lease | null;
 }
 
 export interface Capability {

@@ -9,8 +9,8 @@ import type { DescriptorInfo, Lease } from "./model.js";
 const COMPARED = ["kind", "scope", "address", "region", "group", "offset", "size"] as const satisfies readonly (keyof OfferEntry &
   keyof DescriptorInfo)[];
 
-/** Throws HandoverError (HANDOVER_TRUNCATED, HANDOVER_MISMATCH). The offer's descriptors stay the caller's. */
-export function checkOffer(offer: Offer, lease: Lease): void {
+/** succession: whether the descriptors may be those of a holder before. Throws HandoverError (HANDOVER_TRUNCATED, HANDOVER_MISMATCH). The offer's descriptors stay the caller's. */
+export function checkOffer(offer: Offer, lease: Lease, succession = false): void {
   const { entries, kind, backend } = offer.frame;
   if (offer.truncated) {
     throw new HandoverError(
@@ -23,6 +23,7 @@ export function checkOffer(offer: Offer, lease: Lease): void {
   if (offer.descriptors.length !== entries.length)
     throw mismatch(`${offer.descriptors.length} descriptors came with ${entries.length} entries`);
   if (entries.length !== lease.descriptors.length) throw mismatch(`${entries.length} entries, ${lease.descriptors.length} in the answer`);
+  if (offer.frame.succession && !succession) throw mismatch("descriptors that are in use where fresh ones were asked for");
   if (kind !== lease.kind) throw mismatch(`lease kind ${kind}, ${lease.kind} in the answer`);
   if (backend !== lease.backend) throw mismatch(`back end ${backend}, ${lease.backend} in the answer`);
   for (const [index, entry] of entries.entries()) {

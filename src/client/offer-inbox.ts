@@ -5,7 +5,8 @@ import { HandoverError } from "./errors.js";
 import type { EndedFrame, FrameEndCause } from "./frame.js";
 
 interface Waiter {
-  readonly leaseId: string;
+  /** null: whatever comes first. */
+  readonly leaseId: string | null;
   readonly resolve: (offer: Offer) => void;
   readonly reject: (error: HandoverError) => void;
 }
@@ -18,30 +19,30 @@ export class OfferInbox {
 
   put(offer: Offer): void {
     this.#offers.push(offer);
-    if (this.#waiter?.leaseId === offer.frame.leaseId) this.#waiter.resolve(offer);
+    if (this.#waiter !== null && (this.#waiter.leaseId ?? offer.frame.leaseId) === offer.frame.leaseId) this.#waiter.resolve(offer);
   }
 
   noteEnd(frame: EndedFrame): void {
     this.#ends.set(frame.leaseId, frame.cause);
   }
 
-  /** The channel is gone: no further offer can come. */
+  /** No further offer can come: the channel is gone, or a ticket was refused. */
   fail(error: HandoverError): void {
     this.#failure = error;
     this.#waiter?.reject(error);
   }
 
-  /** The offer of a lease; the taker owns it. Throws HandoverError: HANDOVER_TIMEOUT, why the channel ended, or LEASE_ENDED. */
-  async take(leaseId: string, timeoutMs: number): Promise<Offer> {
-    const offer = this.#offers.find(({ frame }) => frame.leaseId === leaseId) ?? (await this.#wait(leaseId, timeoutMs));
+  /** The offer of a lease, or (null) the first; the taker owns it. Throws HandoverError: HANDOVER_TIMEOUT, why there will be none, or LEASE_ENDED. */
+  async take(leaseId: string | null, timeoutMs: number): Promise<Offer> {
+    const offer = this.#offers.find(({ frame }) => (leaseId ?? frame.leaseId) === frame.leaseId) ?? (await this.#wait(leaseId, timeoutMs));
     if (this.#failure !== null) throw this.#failure;
-    const cause = this.#ends.get(leaseId);
-    if (cause !== undefined) throw endedAlready(leaseId, cause);
+    const cause = this.#ends.get(offer.frame.leaseId);
+    if (cause !== undefined) throw endedAlready(offer.frame.leaseId, cause);
     this.#offers = this.#offers.filter((other) => other !== offer);
     return offer;
   }
 
-  async #wait(leaseId: string, timeoutMs: number): Promise<Offer> {
+  async #wait(leaseId: string | null, timeoutMs: number): Promise<Offer> {
     if (this.#failure !== null) throw this.#failure;
     let timer: NodeJS.Timeout | undefined;
     try {
@@ -63,7 +64,9 @@ export class OfferInbox {
   }
 }
 
-function timedOut(leaseId: string, timeoutMs: number): HandoverError {
+function timedOut(leaseId: string | null, timeoutMs: number): HandoverError {
+  if (leaseId === null)
+    return new HandoverError("HANDOVER_TIMEOUT", "DEADLINE_EXCEEDED", `the daemon did not answer the ticket within ${timeoutMs} ms`);
   return new HandoverError(
     "HANDOVER_TIMEOUT",
     "DEADLINE_EXCEEDED",

@@ -5,6 +5,13 @@
 //
 //   acquire ADDRESS...              {lease, backend, kind, descriptors: [{kind, scope, address, region, group, offset, size, fd}], devices: [{address, regions}]}
 //   acquire-regions ADDRESS LIST    the same; LIST as in 2,4
+//   retain ADDRESS...               acquires with mode RETAIN; as acquire
+//   reserve UID ADDRESS...          with a ticket for that user: {lease, ticket}
+//   show TICKET                     takes the lease of a ticket; as acquire, and {succeeded}
+//   successor                       {ticket}: for a successor of this process
+//   session ADDRESS                 acquires on a session whose end ends its leases; as acquire
+//   end-session                     ends it
+//   recalled                        waits for the recall: {cause}
 //   bind ADDRESS                    VFIO_DEVICE_BIND_IOMMUFD
 //   info ADDRESS REGION             what the driver says now: {flags, size, offset, sparse}
 //   map ADDRESS REGION              read-write; {size}
@@ -23,12 +30,20 @@
 
 import { readdirSync } from "node:fs";
 import { createInterface } from "node:readline";
-import { type ApertureClient, ApertureError, connect, type HeldLease, type RegionMapping } from "../../../src/client/index.js";
+import {
+  type ApertureClient,
+  ApertureError,
+  connect,
+  type HeldLease,
+  type LeaseSession,
+  type RegionMapping,
+} from "../../../src/client/index.js";
 
 class Holder {
   readonly #client: ApertureClient;
   readonly #mappings = new Map<string, RegionMapping>();
   #lease: HeldLease | null = null;
+  #session: LeaseSession | null = null;
 
   constructor(client: ApertureClient) {
     this.#client = client;
@@ -42,6 +57,27 @@ class Holder {
         return this.#hold(await this.#client.acquire({ kind: "device", addresses: words }));
       case "acquire-regions":
         return this.#hold(await this.#client.acquire({ kind: "region", address, regions: region.split(",").map(Number) }));
+      case "retain":
+        return this.#hold(await this.#client.acquire({ kind: "device", addresses: words }, { mode: "RETAIN" }));
+      case "reserve": {
+        const target = { kind: "device", addresses: words.slice(1) } as const;
+        const { lease, ticket } = await this.#client.reserve(target, { uid: Number(words[0]) }, { mode: "RETAIN" });
+        return { lease: lease.id, ticket: Buffer.from(ticket).toString("hex") };
+      }
+      case "show": {
+        const lease = await this.#client.showTicket(Buffer.from(address, "hex"));
+        return { ...this.#hold(lease), succeeded: lease.succeeded };
+      }
+      case "successor":
+        return { ticket: Buffer.from((await this.#held().nameSuccessor()).ticket).toString("hex") };
+      case "session":
+        this.#session = await this.#client.session({ endLeases: true });
+        return this.#hold(await this.#session.acquire({ kind: "device", addresses: words }));
+      case "end-session":
+        await this.#session?.close();
+        return {};
+      case "recalled":
+        return { cause: (await this.#held().recalled).cause };
       case "bind":
         await this.#held().bind(address);
         return {};

@@ -135,6 +135,25 @@ describe("[pure] recalls", () => {
     sound(slow);
   });
 
+  it("come when a device is leaving: held, it is asked for; reserved, it is over at once", async () => {
+    const broker = await fakeBroker([[1], [2]]);
+    const peer = client(broker, 1, 1000);
+    const lease = await hold(broker, peer, A);
+    const id = lease.value?.id ?? "";
+    const ticket = { uid: null, lifetimeMs: 60_000 };
+    const reserved = await broker.leases.acquire(peer, wish(fakeAddress(2), { ticket }));
+    for (const n of [1, 2]) broker.host.device(fakeAddress(n)).leaving = true;
+    await broker.inventory.refresh();
+    assert.deepEqual(channelOf(broker, peer).recalls, [[id, "DEVICE_REMOVED", GRACE_MS]]);
+    await broker.inventory.refresh();
+    assert.equal(channelOf(broker, peer).recalls.length, 1, "asked once");
+    assert.equal(broker.leases.get(peer, reserved.value?.lease.id ?? "").value?.endCause, "DEVICE_REMOVED");
+    broker.clock.advance(GRACE_MS);
+    await settle();
+    assert.equal(broker.leases.get(peer, id).value?.endCause, "DEVICE_REMOVED");
+    sound(broker);
+  });
+
   it("are told to a successor too", async () => {
     const broker = await fakeBroker([[1]]);
     const holder = client(broker, 1, 1000);

@@ -9,7 +9,18 @@ import { DEVICE } from "./sample-device.js";
 const LEASE: Lease = {
   ...{ id: "6f9619ff-8b86-4d01-b42d-00cf4fc964ff", kind: "DEVICE", mode: "HAND_OFF", state: "HELD", backend: "IOMMUFD" },
   ...{ devices: [{ address: DEVICE.address, regions: [] }], descriptors: [], holderPid: 77, holderUid: 1000 },
-  ...{ createTime: new Date(0), ackDeadline: null, endTime: null, endCause: "UNSPECIFIED", quarantined: [] },
+  ...{
+    createTime: new Date(0),
+    ackDeadline: null,
+    endTime: null,
+    endCause: "UNSPECIFIED",
+    quarantined: [],
+    ownerUid: 0,
+    expireTime: null,
+    ticketExpireTime: null,
+    recall: null,
+    policyRule: "",
+  },
 };
 
 const ALLOWED: PolicyAnswer = {

@@ -25,6 +25,11 @@ const LEASE: Lease = {
   endTime: null,
   endCause: "UNSPECIFIED",
   quarantined: [],
+  ownerUid: 0,
+  expireTime: null,
+  ticketExpireTime: null,
+  recall: null,
+  policyRule: "",
 };
 
 function offer(changes: Partial<Offer["frame"]> = {}, received = 2, truncated = false): Offer {
