@@ -1,13 +1,15 @@
 // A failed gRPC call becomes a typed error: the refusal's reason and next step from grpc-status-details-bin, or what kept the call from arriving.
 
 import { type ServiceError, status } from "@grpc/grpc-js";
-import type { Status__Output } from "../generated/google/rpc/Status.js";
 import { diagnoseConnection } from "./connection-diagnosis.js";
 import { ApertureError, type FieldViolation, type StatusName } from "./errors.js";
 import { protoFiles } from "./proto-files.js";
 
 /** Details of other domains are of no use here: their reasons are not ours. */
 const DOMAIN = "aperture";
+
+/** google.rpc.Status as it is decoded. */
+type Status = ReturnType<ReturnType<typeof protoFiles>["google"]["rpc"]["Status"]["deserialize"]>;
 
 interface Refusal {
   readonly reason: string;
@@ -38,7 +40,7 @@ export async function callError(error: ServiceError, method: string, timeoutMs: 
 }
 
 /** The error to throw for a request of a session that was refused: google.rpc.Status itself. */
-export function statusError(told: Status__Output, method: string): ApertureError {
+export function statusError(told: Status, method: string): ApertureError {
   const refusal = detailsOf(told);
   const code = statusName(told.code);
   if (refusal === null) return new ApertureError({ reason: code, code, message: `${method}: ${told.message || code}` });
@@ -68,7 +70,7 @@ function readRefusal(error: ServiceError): Refusal | null {
   }
 }
 
-function detailsOf(told: Status__Output): Refusal | null {
+function detailsOf(told: Status): Refusal | null {
   const { ErrorInfo, BadRequest } = protoFiles().google.rpc;
   let refusal: Refusal | null = null;
   let violations: readonly FieldViolation[] = [];
