@@ -8,6 +8,7 @@ import { OUTPUT_FORMATS, type OutputFormat } from "../../src/cli/output.js";
 import { aperturectl, CLI, CliProcess } from "../harness/cli.js";
 import { DaemonProcess } from "../harness/daemon.js";
 import { TerminalProcess } from "../harness/terminal.js";
+import { until } from "../harness/until.js";
 
 const GPU = "0009:01:00.0";
 const NVME = "0000:02:00.0";
@@ -47,10 +48,21 @@ describe("[real processes, simulated host] what aperturectl prints", () => {
     assert.deepEqual(Object.keys(PRINTING).sort(), COMMANDS.flatMap(({ name, printsData }) => (printsData ? [name as string] : [])).sort());
   });
 
-  /** A lease that somebody holds, for the commands that show or end one. */
+  /** A lease that somebody holds, for the commands that show or end one. Its child keeps the descriptors whatever happens: `release` always finds them. */
   async function holding(): Promise<{ id: string; holder: CliProcess }> {
-    const holder = new CliProcess(daemon.socket, ["acquire", GPU, "-o", "name"]);
+    const holder = new CliProcess(daemon.socket, ["exec", GPU, "--", "sh", "-c", "echo $APERTURE_LEASE; exec sleep 1000"]);
     return { id: await holder.line(/./), holder };
+  }
+
+  async function letGo(holder: CliProcess): Promise<void> {
+    holder.signal("SIGTERM");
+    await holder.ended();
+    await until(
+      "device",
+      async () => (await aperturectl(daemon.socket, ["explain", GPU, "-o", "name"])).out,
+      (verdict) => verdict === "YES\n",
+      30_000,
+    );
   }
 
   async function printed(command: string, format: OutputFormat): Promise<string> {
@@ -61,8 +73,7 @@ describe("[real processes, simulated host] what aperturectl prints", () => {
       const { code, out, err } = await aperturectl(daemon.socket, line);
       assert.equal(code, 0, err);
       assert.match(err, /^\*\*\* SIMULATED HOST/);
-      held?.holder.signal("SIGTERM");
-      await held?.holder.ended();
+      if (held !== null) await letGo(held.holder);
       return out;
     }
     const cli = new CliProcess(daemon.socket, line);
