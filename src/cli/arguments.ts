@@ -61,7 +61,7 @@ function split(argv: readonly string[]): Split {
     if (spec === undefined || spec.value === null) {
       if (spec !== undefined && token.value !== undefined) throw new CliError("usage", `--${spec.name} takes no value`);
       flags.add(token.name);
-    } else if (token.value === undefined || (!token.inlineValue && token.value.startsWith("-"))) {
+    } else if (token.value === undefined || (!token.inlineValue && token.value.length > 1 && token.value.startsWith("-"))) {
       throw new CliError("usage", `--${spec.name} needs a value: --${spec.name} ${spec.value}`);
     } else if (values.has(spec.name)) {
       throw new CliError("usage", `--${spec.name} is given twice`);

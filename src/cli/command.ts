@@ -23,6 +23,8 @@ export type CommandName =
   | "explain"
   | "watch"
   | "acquire"
+  | "reserve"
+  | "successor"
   | "exec"
   | "leases"
   | "release"

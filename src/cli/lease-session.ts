@@ -1,25 +1,51 @@
 // A lease that a command holds while it works: acquired, used, and given back whatever happens.
 
 import { ApertureConnectionError } from "../client/errors.js";
-import type { HeldLease } from "../client/index.js";
+import type { ApertureClient, HeldLease } from "../client/index.js";
 import type { CommandCall } from "./command.js";
-import { leaseTarget } from "./lease-target.js";
+import { CliError } from "./exit-code.js";
+import { leaseTarget, leaseTerms } from "./lease-target.js";
 import { printable } from "./printable.js";
 import { withProgress } from "./progress.js";
 import { warnQuarantined } from "./quarantine-warning.js";
+import { readTicket } from "./ticket.js";
 
-/** Runs work with the lease that the call's operands name. A failed release is told and changes nothing: the lease ends with this process. */
+/** Runs work with the lease that the call's operands or its ticket name. A failed release is told and changes nothing: the lease ends with this process. */
 export async function withLease<T>(call: CommandCall, work: (lease: HeldLease) => Promise<T>): Promise<T> {
-  const target = leaseTarget(call);
   const timeout = call.timeoutMs === undefined ? {} : { timeoutMs: call.timeoutMs };
+  const take = taking(call, timeout);
   return await call.withClient(async (client) => {
-    const lease = await withProgress(call.terminal, `acquiring ${call.operands.join(" ")}`, client.acquire(target, timeout));
+    const what = call.operands.length === 0 ? "what the ticket is for" : call.operands.join(" ");
+    const lease = await withProgress(call.terminal, `acquiring ${what}`, take(client));
+    const stopTelling = lease.onRecalled(({ cause, deadline }) => {
+      const why = cause === "DEVICE_REMOVED" ? "a device is leaving the machine" : "its time is over";
+      call.terminal.message(
+        `aperturectl: the daemon asks for lease ${lease.id} back (${why}) and ends it at ${deadline.toISOString()}`,
+        "yellow",
+      );
+    });
     try {
       return await work(lease);
     } finally {
+      stopTelling();
       await giveBack(call, lease, timeout);
     }
   });
+}
+
+/** Everything that the command line can have wrong is found here, before the daemon is asked. */
+function taking(call: CommandCall, timeout: { readonly timeoutMs?: number }): (client: ApertureClient) => Promise<HeldLease> {
+  const from = call.values.get("ticket");
+  if (from === undefined) {
+    const target = leaseTarget(call);
+    const terms = leaseTerms(call);
+    return (client) => client.acquire(target, { ...terms, ...timeout });
+  }
+  const other = ["regions", "mode", "max-duration"].find((option) => call.values.has(option));
+  if (call.operands.length > 0 || other !== undefined)
+    throw new CliError("usage", `--ticket says it all: leave out ${other === undefined ? "the addresses" : `--${other}`}`);
+  const ticket = readTicket(from, process.env);
+  return (client) => client.showTicket(ticket, timeout);
 }
 
 async function giveBack(call: CommandCall, lease: HeldLease, timeout: { readonly timeoutMs?: number }): Promise<void> {

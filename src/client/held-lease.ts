@@ -32,6 +32,7 @@ export interface LeaseTicket {
 
 /** What a held lease asks of its client. */
 export interface LeaseCalls {
+  lease(leaseId: string): Promise<Lease>;
   release(leaseId: string, timeoutMs: number | undefined): Promise<Lease>;
   nameSuccessor(leaseId: string, ticket: TicketOptions): Promise<LeaseTicket>;
 }
@@ -165,7 +166,7 @@ export class HeldLease {
   /**
    * Closes mappings and descriptors, then ends the lease; answers with the ended lease, whose `quarantined` names devices that did not come
    * free. Default timeout 60 s, because the daemon resets the devices first. Twice is harmless, after a failure it tries again. Throws ApertureError, SystemCallError: what
-   * this process held is closed in any case.
+   * this process held is closed in any case. A lease that has passed to a successor goes on: it is answered as it is.
    */
   release(options: { readonly timeoutMs?: number } = {}): Promise<Lease> {
     this.#released ??= this.#release(options.timeoutMs).catch((error: unknown) => {
@@ -218,8 +219,11 @@ export class HeldLease {
   async #release(timeoutMs: number | undefined): Promise<Lease> {
     const mappings = await Promise.allSettled([...this.#devices.values()].map((device) => device.closeMappings()));
     const [descriptors] = await Promise.allSettled([this.closeDescriptors()]);
-    const lease = await this.#calls.release(this.id, timeoutMs);
-    this.markEnded({ cause: lease.endCause });
+    // A race that a lease which has ended already wins. One that a successor has is the successor's: this process only lets go of it.
+    const end = await Promise.race([this.ended, null]);
+    const passedOn = end?.cause === "SUCCEEDED";
+    const lease = passedOn ? await this.#calls.lease(this.id) : await this.#calls.release(this.id, timeoutMs);
+    if (!passedOn) this.markEnded({ cause: lease.endCause });
     for (const result of [...mappings, descriptors]) if (result.status === "rejected") throw result.reason;
     return lease;
   }

@@ -76,6 +76,11 @@ export class LeaseAcquirer implements ChannelListener, LeaseCalls {
     return await this.#calls.call(protoFiles().aperture.v1.LeaseService.service.AcquireLease, request, timeoutMs);
   }
 
+  async lease(leaseId: string): Promise<Lease> {
+    const answer = await this.#calls.call(protoFiles().aperture.v1.LeaseService.service.GetLease, { leaseId }, LEASE_TIMEOUT_MS);
+    return decodeLease(required(answer.lease, "lease"));
+  }
+
   /** ReleaseLease, also of a lease that another process of this user holds. */
   async release(leaseId: string, timeoutMs: number | undefined = LEASE_TIMEOUT_MS): Promise<Lease> {
     const answer = await this.#calls.call(protoFiles().aperture.v1.LeaseService.service.ReleaseLease, { leaseId }, timeoutMs);

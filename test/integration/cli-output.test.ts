@@ -24,6 +24,8 @@ const PRINTING: Readonly<
   explain: { args: [GPU], shape: "one", name: /^YES$/ },
   watch: { args: [GPU], shape: "stream", name: /^0009:01:00\.0$/ },
   acquire: { args: [NVME], shape: "held", name: /^[0-9a-f-]{36}$/ },
+  reserve: { args: [NVME], shape: "one", name: /^[0-9a-f]{32}$/ },
+  successor: { args: ["LEASE"], shape: "one", name: /^[0-9a-f]{32}$/ },
   leases: { args: [], shape: "list", name: /^[0-9a-f-]{36}$/ },
   release: { args: ["LEASE"], shape: "one", name: /^[0-9a-f-]{36}$/ },
   host: { args: [], shape: "one", name: /^[0-9a-f-]{36}$/ },
@@ -50,7 +52,16 @@ describe("[real processes, simulated host] what aperturectl prints", () => {
 
   /** A lease that somebody holds, for the commands that show or end one. Its child keeps the descriptors whatever happens: `release` always finds them. */
   async function holding(): Promise<{ id: string; holder: CliProcess }> {
-    const holder = new CliProcess(daemon.socket, ["exec", GPU, "--", "sh", "-c", "echo $APERTURE_LEASE; exec sleep 1000"]);
+    const holder = new CliProcess(daemon.socket, [
+      "exec",
+      GPU,
+      "--mode",
+      "retain",
+      "--",
+      "sh",
+      "-c",
+      "echo $APERTURE_LEASE; exec sleep 1000",
+    ]);
     return { id: await holder.line(/./), holder };
   }
 
@@ -67,13 +78,15 @@ describe("[real processes, simulated host] what aperturectl prints", () => {
 
   async function printed(command: string, format: OutputFormat): Promise<string> {
     const { args, shape } = PRINTING[command] ?? assert.fail(command);
-    const held = command === "leases" || command === "release" ? await holding() : null;
+    const held = ["leases", "release", "successor"].includes(command) ? await holding() : null;
     const line = [...command.split(" "), ...args.map((word) => (word === "LEASE" ? (held?.id ?? "") : word)), "-o", format];
     if (shape === "list" || shape === "one") {
       const { code, out, err } = await aperturectl(daemon.socket, line);
       assert.equal(code, 0, err);
       assert.match(err, /^\*\*\* SIMULATED HOST/);
       if (held !== null) await letGo(held.holder);
+      const reserved = /ticket for lease (\S+), /.exec(err)?.[1];
+      if (command === "reserve") assert.equal((await aperturectl(daemon.socket, ["release", reserved ?? ""])).code, 0);
       return out;
     }
     const cli = new CliProcess(daemon.socket, line);

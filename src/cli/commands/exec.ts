@@ -12,7 +12,7 @@ import { endedByItself, withLease } from "../lease-session.js";
 const SIGNALLED = 128;
 
 export async function run(call: CommandCall): Promise<number> {
-  checkPlaceholders(call.command, call.operands);
+  checkPlaceholders(call.command, call.values.has("ticket") ? null : call.operands);
   const [program = ""] = call.command;
   if (!program.includes("@")) checkExecutable(program, process.env["PATH"]);
   return await withLease(call, (lease) => runChild(call, lease));

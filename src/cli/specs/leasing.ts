@@ -9,11 +9,37 @@ const REGIONS: OptionSpec = {
   summary: "lease only these VFIO regions of one device, for example 2,4",
 };
 
+const TERMS: readonly OptionSpec[] = [
+  {
+    name: "mode",
+    value: "MODE",
+    summary: "hand_off (default), or retain: the lease can pass to a successor process",
+    words: ["hand_off", "retain"],
+  },
+  {
+    name: "max-duration",
+    value: "SECONDS",
+    summary: "the daemon asks for the lease back after so long (default: as long as policy allows)",
+  },
+];
+
+const TICKET: OptionSpec = {
+  name: "ticket",
+  value: "FROM",
+  summary: "take the lease of a ticket instead of naming devices: a file, `-` for stdin, or `env` for $APERTURE_TICKET",
+  words: "file",
+};
+
+const FOR_WHOM: readonly OptionSpec[] = [
+  { name: "uid", value: "UID", summary: "only a process of this user may use the ticket (default: any that knows it)" },
+  { name: "lifetime", value: "SECONDS", summary: "how long the ticket can be used: 1 to 900 (default 60)" },
+];
+
 export const LEASING_COMMANDS: readonly CommandSpec[] = [
   {
     name: "exec",
-    operands: "ADDRESS... -- COMMAND [ARG...]",
-    leastOperands: 1,
+    operands: "[ADDRESS...] -- COMMAND [ARG...]",
+    leastOperands: 0,
     mostOperands: 16,
     words: "leasable address",
     takesCommand: true,
@@ -27,20 +53,23 @@ export const LEASING_COMMANDS: readonly CommandSpec[] = [
         "reaches COMMAND by itself. Job control works as without aperturectl.",
       "The lease ends with COMMAND, whose exit status becomes this command's: 128 + N when signal N ended it. When aperturectl itself is killed the lease ends too, but COMMAND keeps its descriptors, " +
         "and the devices stay in quarantine until it has closed them.",
+      "When the daemon asks for the lease back (a device is leaving the machine, or its time is over), this is said on stderr, and COMMAND goes on: only it knows how to let go of a device.",
+      "A ticket is a secret, and every user can read the arguments of a process: so --ticket names where it is read from, and never is the ticket itself.",
     ],
-    options: [REGIONS],
+    options: [REGIONS, ...TERMS, TICKET],
     examples: [
       {
         line: "aperturectl exec 0000:01:00.0 -- qemu-system-x86_64 -object iommufd,id=iommufd0,fd=@iommufd -device vfio-pci,id=gpu0,iommufd=iommufd0,fd=@device",
         does: "give a device to QEMU 9.0 or later",
       },
       { line: "aperturectl exec 0000:01:00.0 --regions 4 -- ./reader @region:4", does: "give a program one aperture" },
+      { line: "APERTURE_TICKET=... aperturectl exec --ticket env -- ./vmm @device", does: "take what somebody else has reserved" },
     ],
   },
   {
     name: "acquire",
-    operands: "ADDRESS...",
-    leastOperands: 1,
+    operands: "[ADDRESS...]",
+    leastOperands: 0,
     mostOperands: 16,
     words: "leasable address",
     takesCommand: false,
@@ -49,10 +78,51 @@ export const LEASING_COMMANDS: readonly CommandSpec[] = [
     description: [
       "Stays in the foreground and holds the lease until SIGINT or SIGTERM. Descriptor numbers are those of this process: to give descriptors to a program, use `exec`.",
     ],
-    options: [REGIONS],
+    options: [REGIONS, ...TERMS, TICKET],
     examples: [
       { line: "aperturectl acquire 0000:01:00.0", does: "keep everybody else away from a device" },
       { line: "aperturectl acquire 0000:01:00.0 --regions 2,4", does: "lease two apertures of it" },
+    ],
+  },
+  {
+    name: "reserve",
+    operands: "ADDRESS...",
+    leastOperands: 1,
+    mostOperands: 16,
+    words: "leasable address",
+    takesCommand: false,
+    printsData: true,
+    summary: "lock devices for another process, and print the ticket with which it takes them",
+    description: [
+      "The ticket is 32 hexadecimal digits, a secret, and works once. Nothing is opened before it is used; when nobody uses it in time the devices are free again. This command ends at once.",
+      "Policy must allow it (delegate = true). The lease counts as yours; it ends with the process that takes it, and by `aperturectl release`.",
+    ],
+    options: [REGIONS, ...TERMS, ...FOR_WHOM],
+    examples: [
+      {
+        line: "aperturectl reserve 0000:01:00.0 --uid 64055 -o name | sudo -u '#64055' aperturectl exec --ticket - -- ./vmm @device",
+        does: "give a device to a VMM of another user, which needs no rule of its own",
+      },
+    ],
+  },
+  {
+    name: "successor",
+    operands: "LEASE",
+    leastOperands: 1,
+    mostOperands: 1,
+    words: "lease",
+    takesCommand: false,
+    printsData: true,
+    summary: "print a ticket with which another process takes a lease over (mode retain)",
+    description: [
+      "Until the ticket is used or too old, the exit of the holder does not end the lease. The successor gets the same open files: on iommufd they are bound already.",
+    ],
+    options: FOR_WHOM,
+    examples: [
+      {
+        line: "aperturectl successor 6f9619ff-8b86-4d01-b42d-00cf4fc964ff -o name",
+        does: "let a new VMM process take over from the old one",
+      },
     ],
   },
   {
@@ -65,9 +135,12 @@ export const LEASING_COMMANDS: readonly CommandSpec[] = [
     printsData: true,
     summary: "list your leases; root and the daemon's user see all",
     description: ["Leases that have not ended, oldest first."],
-    options: [],
+    options: [
+      { name: "watch", value: null, summary: "go on: every lease as it is (SNAPSHOT), SYNCED, then CHANGED and ENDED until interrupted" },
+    ],
     examples: [
       { line: "aperturectl leases", does: "who has what" },
+      { line: "aperturectl leases --watch", does: "see leases come and go" },
       { line: "aperturectl leases -o jsonl", does: "one JSON object a lease" },
     ],
   },
