@@ -16,7 +16,7 @@ export interface SysError {
   readonly operation: string;
   /** errno as the kernel gave it; 0 when the addon refused an answer of the kernel (code tells). */
   readonly errno: number;
-  /** Symbolic name (`EBUSY`), or one of ours: `BAD_CAPABILITY_CHAIN`, `BAD_ANSWER`, `NOT_UNIX`, `UNSAFE_DIRECTORY`, `IS_SYMLINK`, `FOREIGN_FILE`, `NO_ORACLE`, `CLOSED`. */
+  /** Symbolic name (`EBUSY`), or one of ours: `BAD_CAPABILITY_CHAIN`, `BAD_ANSWER`, `NOT_UNIX`, `UNSAFE_DIRECTORY`, `IS_SYMLINK`, `FOREIGN_FILE`, `NO_ORACLE`, `FOREIGN_NAMESPACE`, `CLOSED`. */
   readonly code: string;
   /** What it was about: a path, a PCI address, a region. */
   readonly subject: string;
@@ -197,6 +197,8 @@ export const PollEvent = {
   signalled: 6,
   /** A listener failed to accept for want of descriptors or memory. a: errno. The one waiting connection was accepted and closed by a spare descriptor. */
   starved: 7,
+  /** A watched descriptor is readable: whoever is told reads it, or is told again. a: EPOLL* bits. */
+  readable: 8,
 } as const;
 
 /** Int32 columns of one row of PollBatch.rows. */
@@ -234,6 +236,8 @@ export interface Poller {
   watchExit(pidfd: number, id: number): SysResult<null>;
   /** Reports `signalled` whenever the eventfd is written. The eventfd stays the caller's. */
   watchEventfd(fd: number, id: number): SysResult<null>;
+  /** Reports `readable` at each wake-up while fd is readable or has failed. The descriptor stays the caller's. */
+  watchReadable(fd: number, id: number): SysResult<null>;
   /** Ends a watch or closes a listener or channel. No event of id comes afterwards (later rows of the batch get kind 0; `accepted` stays). Unknown id: nothing happens. */
   remove(id: number): null;
   /** Sends the first count staged rows, one sendmsg each with MSG_DONTWAIT | MSG_NOSIGNAL; writes each row's errno. */
@@ -252,6 +256,24 @@ export interface ReceivedFrame {
   readonly descriptors: readonly number[];
   /** MSG_CTRUNC: not all descriptors fitted (buffer, or RLIMIT_NOFILE). Those that had arrived are closed already. */
   readonly truncated: boolean;
+}
+
+/** What the kernel said of its devices. */
+export interface UeventBatch {
+  /** `ACTION@DEVPATH`, then KEY=VALUE, each ended by NUL; from the kernel only. At most 64. */
+  readonly messages: readonly Uint8Array[];
+  /** The kernel had no room for some, or one was too long: what is known may be old. */
+  readonly lost: boolean;
+  /** Messages from somebody else than the kernel, dropped. */
+  readonly foreign: number;
+}
+
+/** What happened to a watched file. */
+export interface FileEvent {
+  /** As inotifyWatch gave it; -1: events were lost. */
+  readonly watch: number;
+  /** IN_*: 0x8 closed after writing was possible, 0x10 closed read-only, 0x20 opened, 0x4000 lost, 0x8000 the watch is over. */
+  readonly mask: number;
 }
 
 export interface Native {
@@ -327,6 +349,17 @@ export interface Native {
   inherit(fd: number): SysResult<null>;
   /** Soft and hard RLIMIT_NOFILE. */
   nofileLimit(): SysResult<readonly [bigint, bigint]>;
+
+  /** A non-blocking socket of NETLINK_KOBJECT_UEVENT, group 1. Code FOREIGN_NAMESPACE: the kernel sends this network namespace no events. */
+  ueventsOpen(): SysResult<number>;
+  /** What has arrived on it; nothing is no error. */
+  ueventsReceive(fd: number): SysResult<UeventBatch>;
+  /** inotify_init1(IN_CLOEXEC | IN_NONBLOCK). */
+  inotifyCreate(): SysResult<number>;
+  /** Watches opens and closes of a file; the same file again: the same number. */
+  inotifyWatch(fd: number, path: string): SysResult<number>;
+  /** All that has happened, in order; nothing is no error. Two equal events that nobody read in between are one. */
+  inotifyRead(fd: number): SysResult<readonly FileEvent[]>;
 }
 
 const require = createRequire(import.meta.url);

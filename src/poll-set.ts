@@ -29,7 +29,8 @@ export interface ChannelHandler {
 type Handler =
   | { readonly kind: "listener"; readonly to: ListenHandler }
   | { readonly kind: "channel"; readonly to: ChannelHandler }
-  | { readonly kind: "exit"; readonly to: () => void };
+  | { readonly kind: "exit"; readonly to: () => void }
+  | { readonly kind: "readable"; readonly to: () => void };
 
 export class PollSet {
   readonly #poller: Poller;
@@ -66,6 +67,11 @@ export class PollSet {
   /** Calls back once when the process has exited; the pidfd stays the caller's. */
   watchExit(pidfd: number, to: () => void): SysResult<number> {
     return this.#add({ kind: "exit", to }, (id) => this.#poller.watchExit(pidfd, id));
+  }
+
+  /** Calls back whenever the descriptor is readable, until it has been read; it stays the caller's. */
+  watchReadable(fd: number, to: () => void): SysResult<number> {
+    return this.#add({ kind: "readable", to }, (id) => this.#poller.watchReadable(fd, id));
   }
 
   /** Closes a listener or channel, or ends a watch. */
@@ -124,6 +130,10 @@ export class PollSet {
       if (kind === PollEvent.accepted) {
         handler.to.accepted({ fd: column("a"), pid: column("b"), uid: column("c") >>> 0, gid: column("d") >>> 0, pidfd: column("e") });
       } else if (kind === PollEvent.starved) handler.to.starved(column("a"));
+      return;
+    }
+    if (handler.kind === "readable") {
+      if (kind === PollEvent.readable) handler.to();
       return;
     }
     if (handler.kind === "exit") {

@@ -41,6 +41,11 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   function("duplicate", DuplicateJs);
   function("inherit", InheritJs);
   function("nofileLimit", NofileLimitJs);
+  function("ueventsOpen", UeventsOpenJs);
+  function("ueventsReceive", UeventsReceiveJs);
+  function("inotifyCreate", InotifyCreateJs);
+  function("inotifyWatch", InotifyWatchJs);
+  function("inotifyRead", InotifyReadJs);
   return exports;
 }
 

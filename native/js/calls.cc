@@ -7,11 +7,13 @@
 #include "js/loop_poll.h"
 #include "sys/abi_socket.h"
 #include "sys/descriptor.h"
+#include "sys/inotify.h"
 #include "sys/listen_unix.h"
 #include "sys/memfd.h"
 #include "sys/pidfd.h"
 #include "sys/scm.h"
 #include "sys/socket.h"
+#include "sys/uevent.h"
 
 namespace aperture {
 
@@ -166,6 +168,28 @@ Napi::Value InheritJs(const Napi::CallbackInfo& info) {
 
 Napi::Value NofileLimitJs(const Napi::CallbackInfo& info) {
   return Return(info, NofileLimit());
+}
+
+Napi::Value UeventsOpenJs(const Napi::CallbackInfo& info) {
+  return Return(info, OpenUevents());
+}
+
+Napi::Value UeventsReceiveJs(const Napi::CallbackInfo& info) {
+  return Return(info, ReceiveUevents(Args(info, "ueventsReceive").Descriptor(0, "fd")));
+}
+
+Napi::Value InotifyCreateJs(const Napi::CallbackInfo& info) {
+  return Return(info, CreateInotify());
+}
+
+Napi::Value InotifyWatchJs(const Napi::CallbackInfo& info) {
+  const Args args(info, "inotifyWatch");
+  const int fd = args.Descriptor(0, "fd");
+  return Return(info, WatchFile(fd, args.Text(1, "path")));
+}
+
+Napi::Value InotifyReadJs(const Napi::CallbackInfo& info) {
+  return Return(info, ReadFileEvents(Args(info, "inotifyRead").Descriptor(0, "fd")));
 }
 
 }  // namespace aperture

@@ -24,5 +24,10 @@ Napi::Value CloseDescriptorJs(const Napi::CallbackInfo& info);
 Napi::Value DuplicateJs(const Napi::CallbackInfo& info);
 Napi::Value InheritJs(const Napi::CallbackInfo& info);
 Napi::Value NofileLimitJs(const Napi::CallbackInfo& info);
+Napi::Value UeventsOpenJs(const Napi::CallbackInfo& info);
+Napi::Value UeventsReceiveJs(const Napi::CallbackInfo& info);
+Napi::Value InotifyCreateJs(const Napi::CallbackInfo& info);
+Napi::Value InotifyWatchJs(const Napi::CallbackInfo& info);
+Napi::Value InotifyReadJs(const Napi::CallbackInfo& info);
 
 }  // namespace aperture

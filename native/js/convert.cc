@@ -275,6 +275,28 @@ Napi::Value ToJs(Napi::Env env, std::pair<uint64_t, uint64_t>& value) {
   return pair;
 }
 
+Napi::Value ToJs(Napi::Env env, UeventBatch& value) {
+  Napi::Object object = Napi::Object::New(env);
+  Napi::Array messages = Napi::Array::New(env, value.messages.size());
+  for (size_t i = 0; i < value.messages.size(); i++)
+    messages.Set(static_cast<uint32_t>(i), ToJs(env, value.messages[i]));
+  object.Set("messages", messages);
+  object.Set("lost", value.lost);
+  object.Set("foreign", static_cast<double>(value.foreign));
+  return object;
+}
+
+Napi::Value ToJs(Napi::Env env, std::vector<FileEvent>& value) {
+  Napi::Array events = Napi::Array::New(env, value.size());
+  for (size_t i = 0; i < value.size(); i++) {
+    Napi::Object event = Napi::Object::New(env);
+    event.Set("watch", value[i].watch);
+    event.Set("mask", value[i].mask);
+    events.Set(static_cast<uint32_t>(i), event);
+  }
+  return events;
+}
+
 Napi::Value ErrorToJs(Napi::Env env, const SysError& error) {
   Napi::Object object = Napi::Object::New(env);
   object.Set("operation", error.operation);

@@ -13,11 +13,13 @@
 #include "sys/descriptor.h"
 #include "sys/hot_reset.h"
 #include "sys/iommufd.h"
+#include "sys/inotify.h"
 #include "sys/listen_unix.h"
 #include "sys/program.h"
 #include "sys/result.h"
 #include "sys/scm.h"
 #include "sys/socket.h"
+#include "sys/uevent.h"
 #include "sys/unique_fd.h"
 #include "sys/vfio.h"
 
@@ -80,6 +82,8 @@ Napi::Value ToJs(Napi::Env env, Peer& value);
 Napi::Value ToJs(Napi::Env env, Listener& value);
 Napi::Value ToJs(Napi::Env env, ReceivedFrame& value);
 Napi::Value ToJs(Napi::Env env, std::pair<uint64_t, uint64_t>& value);
+Napi::Value ToJs(Napi::Env env, UeventBatch& value);
+Napi::Value ToJs(Napi::Env env, std::vector<FileEvent>& value);
 Napi::Value ErrorToJs(Napi::Env env, const SysError& error);
 
 template <typename T>

@@ -73,6 +73,13 @@ class PollerJs : public Napi::ObjectWrap<PollerJs> {
     return Call(info, "Poller.watchEventfd", id, [&] { return poller_->WatchEventfd(fd, id); });
   }
 
+  Napi::Value WatchReadable(const Napi::CallbackInfo& info) {
+    const Args args(info, "Poller.watchReadable");
+    const int fd = args.Descriptor(0, "fd");
+    const int32_t id = Id(args, 1);
+    return Call(info, "Poller.watchReadable", id, [&] { return poller_->WatchReadable(fd, id); });
+  }
+
   Napi::Value Remove(const Napi::CallbackInfo& info) {
     const int32_t id = Id(Args(info, "Poller.remove"), 0);
     if (poller_ != nullptr) poller_->Remove(id);
@@ -165,6 +172,7 @@ Napi::Function PollerClass(Napi::Env env) {
                                    PollerJs::InstanceMethod<&PollerJs::AddChannel>("addChannel"),
                                    PollerJs::InstanceMethod<&PollerJs::WatchExit>("watchExit"),
                                    PollerJs::InstanceMethod<&PollerJs::WatchEventfd>("watchEventfd"),
+                                   PollerJs::InstanceMethod<&PollerJs::WatchReadable>("watchReadable"),
                                    PollerJs::InstanceMethod<&PollerJs::Remove>("remove"),
                                    PollerJs::InstanceMethod<&PollerJs::Flush>("flush"),
                                    PollerJs::InstanceMethod<&PollerJs::SetRef>("ref"),

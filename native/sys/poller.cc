@@ -152,6 +152,15 @@ Result<None> Poller::WatchEventfd(int fd, int32_t id) {
   return Add("Poller.watchEventfd", std::move(entry), EPOLLIN);
 }
 
+Result<None> Poller::WatchReadable(int fd, int32_t id) {
+  Entry entry = {};
+  entry.source = Source::kReadable;
+  entry.id = id;
+  entry.fd.reset(fcntl(fd, F_DUPFD_CLOEXEC, 0));
+  if (!entry.fd.valid()) return MakeError("fcntl(F_DUPFD_CLOEXEC)", errno, "id " + std::to_string(id));
+  return Add("Poller.watchReadable", std::move(entry), EPOLLIN);
+}
+
 void Poller::Remove(int32_t id) {
   for (int i = 0; i < rows_; i++) {
     PollRow& row = buffers_->rows[i];
@@ -210,6 +219,9 @@ int Poller::Collect() {
         break;
       case Source::kEventfd:
         OnEventfd(entry);
+        break;
+      case Source::kReadable:
+        NewRow(PollKind::kReadable, entry->id, static_cast<int32_t>(events[i].events));
         break;
     }
   }

@@ -35,6 +35,7 @@ enum class PollKind : int32_t {
   kViolation = 5,
   kSignalled = 6,
   kStarved = 7,
+  kReadable = 8,
 };
 
 // Int32 columns, in the order of PollColumn in src/native.ts.
@@ -79,6 +80,8 @@ class Poller {
   Result<None> AddChannel(int fd, int32_t id, int32_t pid, uint32_t uid, int pidfd);
   Result<None> WatchExit(int pidfd, int32_t id);
   Result<None> WatchEventfd(int fd, int32_t id);
+  // One row each wake-up while fd is readable: whoever gets it reads it.
+  Result<None> WatchReadable(int fd, int32_t id);
   // Takes back the rows of id that the current batch still holds, except `accepted`: those carry descriptors,
   // which whoever reads the batch owns.
   void Remove(int32_t id);
@@ -92,7 +95,7 @@ class Poller {
   void Flush(int count);
 
  private:
-  enum class Source { kListener, kChannel, kExit, kEventfd };
+  enum class Source { kListener, kChannel, kExit, kEventfd, kReadable };
 
   struct Entry {
     Source source;

@@ -1,8 +1,10 @@
 // The devices of this host as the broker knows them: facts from the last scan, the probe of each VFIO device, its state in the book. One revision
-// counter orders all changes; watchers are told of each.
+// counter orders all changes; watchers are told of each. What the host notices by itself names the devices that are read again; a scan of all, from
+// time to time, finds what was missed.
 
 import type { Address, DeviceFacts, DeviceProbe, Region } from "./device.js";
 import { type IneligibleReason, ineligibleReasons } from "./eligibility.js";
+import { Hints, type Which } from "./hints.js";
 import type { LeaseState } from "./lease-table.js";
 import type { Clock, Host, KnownDevice, Observer } from "./ports.js";
 import type { Refusal } from "./refusal.js";
@@ -48,11 +50,18 @@ export class Inventory {
   #again = false;
   /** Running probes by IOMMU group. A probe can take 30 s and more (a device that is not ready): nothing but settled() waits for it. */
   readonly #probing = new Map<number, Promise<void>>();
+  /** The last scan in line: they take turns, so that an older answer never comes after a newer one. */
+  #scanning: Promise<void> = Promise.resolve();
 
   constructor(host: Host, clock: Clock, observer: Observer) {
     this.#host = host;
     this.#clock = clock;
     this.#observer = observer;
+    const hints = new Hints(clock, (which) => this.#readAgain(which));
+    host.changes((change) => {
+      if (change.kind === "ALL") hints.add("ALL");
+      else if (change.kind === "DEVICES") hints.add(new Set(change.addresses));
+    });
   }
 
   get revision(): bigint {
@@ -97,6 +106,8 @@ export class Inventory {
     entry.state = state;
     entry.stateDetail = detail;
     this.#changed(entry);
+    // Bound anew while it was leased: read as soon as the whole set is free.
+    if (wantsProbe(entry, false)) queueMicrotask(() => this.#startProbes(false));
   }
 
   /**
@@ -112,7 +123,7 @@ export class Inventory {
       do {
         this.#again = false;
         await this.#scan();
-        this.#startProbes();
+        this.#startProbes(true);
       } while (this.#again);
     };
     this.#refreshing = run().finally(() => {
@@ -121,9 +132,43 @@ export class Inventory {
     return this.#refreshing;
   }
 
-  async #scan(): Promise<void> {
+  /** What a hint is about, and what is tied to it: a group's members show each other, a physical function its virtual ones. */
+  async #readAgain(which: Which): Promise<void> {
+    try {
+      if (which === "ALL") {
+        await this.#scan();
+      } else {
+        const before = this.#tiedTo(which);
+        await this.#scan(before);
+        const after = new Set([...this.#tiedTo(which)].filter((address) => !before.has(address)));
+        if (after.size > 0) await this.#scan(after);
+      }
+      this.#startProbes(false);
+    } catch (error) {
+      this.#observer.fault("scan after a change", error);
+    }
+  }
+
+  #tiedTo(addresses: ReadonlySet<Address>): ReadonlySet<Address> {
+    const all = new Set(addresses);
+    for (const address of addresses) {
+      const facts = this.#entries.get(address)?.facts;
+      const members = facts?.iommuGroup?.members.map((member) => member.address) ?? [];
+      const tied = [...members, ...(facts?.resetSet?.addresses ?? []), ...(facts?.physicalFunction ? [facts.physicalFunction] : [])];
+      for (const other of tied) if (this.#entries.has(other)) all.add(other);
+    }
+    return all;
+  }
+
+  #scan(only?: ReadonlySet<Address>): Promise<void> {
+    const turn = this.#scanning.then(() => this.#scanNow(only));
+    this.#scanning = turn.catch(() => {});
+    return turn;
+  }
+
+  async #scanNow(only?: ReadonlySet<Address>): Promise<void> {
     const begin = this.#clock.now();
-    const found = await this.#host.scan();
+    const found = await this.#host.scan(only);
     this.#observer.operation("scan", this.#clock.now() - begin, true);
     const seen = new Set<Address>();
     for (const facts of found) {
@@ -131,7 +176,7 @@ export class Inventory {
       this.#take(facts);
     }
     for (const [address, entry] of this.#entries) {
-      if (seen.has(address)) continue;
+      if (seen.has(address) || only?.has(address) === false) continue;
       this.#entries.delete(address);
       entry.state = "REMOVED";
       entry.stateDetail = "";
@@ -150,7 +195,10 @@ export class Inventory {
     }
     if (sameFacts(entry.facts, facts)) return;
     // Bound anew while leased: what the book says of it stands until its lease ends; the probe is read again when it is free.
-    if (entry.facts.bindKey !== facts.bindKey) entry.probe = null;
+    if (entry.facts.bindKey !== facts.bindKey) {
+      entry.probe = null;
+      entry.probeRefusal = null;
+    }
     entry.facts = facts;
     this.#changed(entry);
   }
@@ -160,24 +208,26 @@ export class Inventory {
     while (this.#probing.size > 0) await Promise.all(this.#probing.values());
   }
 
-  #startProbes(): void {
+  /** askAgain: also what could not be read or was not ready the last time. */
+  #startProbes(askAgain: boolean): void {
     for (const entry of this.#entries.values()) {
       const group = entry.facts.iommuGroup?.id ?? -1;
-      if (!wantsProbe(entry) || this.#probing.has(group)) continue;
-      const run = this.#probeGroup(group).finally(() => this.#probing.delete(group));
+      if (!wantsProbe(entry, askAgain) || this.#probing.has(group)) continue;
+      const run = this.#probeGroup(group, askAgain).finally(() => this.#probing.delete(group));
       this.#probing.set(group, run);
     }
   }
 
   /** A legacy group opens once, so its devices are probed one after the other; groups are independent. */
-  async #probeGroup(group: number): Promise<void> {
-    const asked = new Set<Entry>();
+  async #probeGroup(group: number, askAgain: boolean): Promise<void> {
+    // By binding: one that was bound anew meanwhile is another question.
+    const asked = new Set<string>();
     for (;;) {
       const next = [...this.#entries.values()].find(
-        (entry) => (entry.facts.iommuGroup?.id ?? -1) === group && !asked.has(entry) && wantsProbe(entry),
+        (entry) => (entry.facts.iommuGroup?.id ?? -1) === group && !asked.has(binding(entry)) && wantsProbe(entry, askAgain),
       );
       if (!next) return;
-      asked.add(next);
+      asked.add(binding(next));
       await this.#probe(next);
     }
   }
@@ -225,11 +275,16 @@ export class Inventory {
   }
 }
 
-/** A device in use elsewhere or not ready is asked again at every refresh: nobody tells us when that ends. */
-function wantsProbe(entry: Entry): boolean {
+/** A device in use elsewhere or not ready is asked again at every refresh, and not at every hint: nobody tells us when that ends, and each probe may reset it. */
+function wantsProbe(entry: Entry, askAgain: boolean): boolean {
   if (entry.probing || entry.state !== "FREE") return false;
   if (!entry.facts.vfioBound || entry.facts.iommuGroup?.viable !== true) return false;
-  return entry.probe === null || entry.probe.notReady !== null;
+  if (entry.probe === null) return askAgain || entry.probeRefusal === null;
+  return askAgain && entry.probe.notReady !== null;
+}
+
+function binding({ facts }: Entry): string {
+  return `${facts.address} ${facts.bindKey}`;
 }
 
 function compare(a: string, b: string): number {

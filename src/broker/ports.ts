@@ -64,6 +64,15 @@ export interface HostCapability {
   readonly detail: string;
 }
 
+/** What a host has noticed by itself. A hint: whoever is told asks again. */
+export type HostChange =
+  /** The facts of these devices may be others now. */
+  | { readonly kind: "DEVICES"; readonly addresses: readonly Address[] }
+  /** Those of any device may: something was lost. */
+  | { readonly kind: "ALL" }
+  /** Somebody has closed the last copy of a descriptor of the device. */
+  | { readonly kind: "CLOSED"; readonly address: Address };
+
 /**
  * The machine. Three implementations: iommufd, legacy, simulated; test/contract holds for all. No call blocks the event loop; operations on one device
  * are done in order.
@@ -72,8 +81,10 @@ export interface Host {
   readonly backend: BackendName;
   /** What was asked of the running kernel so far, ordered by name. */
   capabilities(): readonly HostCapability[];
-  /** Every PCI function with a type-0 header, ordered by address. Opens nothing. */
-  scan(): Promise<readonly DeviceFacts[]>;
+  /** Every PCI function with a type-0 header, ordered by address; with `only`, those of them that are in the machine. Opens nothing. */
+  scan(only?: ReadonlySet<Address>): Promise<readonly DeviceFacts[]>;
+  /** Calls back on what the host notices from now on; the returned function ends it. Nothing may come for ever: the capability `uevents` tells. */
+  changes(listener: (change: HostChange) => void): () => void;
   /**
    * Opens the device, reads everything, closes it: resets the device where it can. Only on devices that nobody holds. Refusals: DEVICE_IN_USE, NO_PERMISSION,
    * DEVICE_REMOVED, GROUP_NOT_VIABLE, HOST_OPERATION_FAILED.

@@ -22,6 +22,8 @@ export class Reclaimer {
   readonly #clock: Clock;
   readonly #observer: Observer;
   readonly #limits: RetryLimits;
+  /** Claims of whose devices somebody let go while the kernel was being asked. */
+  readonly #again = new WeakSet<Claim>();
   /** What was known of a claim's devices when the kernel was last asked. */
   readonly #asked = new WeakMap<Claim, readonly DeviceFacts[]>();
 
@@ -49,10 +51,23 @@ export class Reclaimer {
       // Our own change of its state comes here too: then the facts are those that were asked about.
       if (this.#asked.get(claim)?.includes(facts) === false) this.#retry(claim);
     });
+    deps.host.changes((change) => {
+      const claim = change.kind === "CLOSED" ? this.#book.claimOf(change.address) : null;
+      if (claim?.state === "RELEASING") this.#again.add(claim);
+      else if (claim?.state === "QUARANTINED") this.#retry(claim);
+    });
   }
 
   /** Takes a claim from RELEASING to FREE, QUARANTINED or REMOVED. Never throws. */
   async run(claim: Claim): Promise<void> {
+    do {
+      this.#again.delete(claim);
+      await this.#attempt(claim);
+      // Somebody let go while the kernel was being asked: the answer may be older than that.
+    } while (this.#again.has(claim) && this.#startAgain(claim));
+  }
+
+  async #attempt(claim: Claim): Promise<void> {
     try {
       await this.#prove(claim);
     } catch (error) {
@@ -143,9 +158,13 @@ export class Reclaimer {
   }
 
   #retry(claim: Claim): void {
+    if (this.#startAgain(claim)) void this.run(claim);
+  }
+
+  #startAgain(claim: Claim): boolean {
     claim.cancelRetry?.();
     claim.cancelRetry = null;
-    if (this.#book.step(claim, "RETRY") !== null) void this.run(claim);
+    return this.#book.step(claim, "RETRY") !== null;
   }
 
   /** The leased devices that are still in the machine, with what is known of them now, or was when the lease was made. */

@@ -12,7 +12,7 @@ import { ConnectionCounter } from "../peer/admission-control.js";
 import { GrpcListener } from "../peer/grpc-listener.js";
 import { Processes } from "../peer/processes.js";
 import type { ListeningSocket } from "../peer/socket-path.js";
-import { PollSet } from "../poll-set.js";
+import type { PollSet } from "../poll-set.js";
 import type { HostFacts, ReloadReport } from "../rpc/host-service.js";
 import { RpcServer } from "../rpc/server.js";
 import { DeviceSeries } from "../telemetry/device-series.js";
@@ -20,7 +20,7 @@ import type { LogLevel } from "../telemetry/events.js";
 import type { Log } from "../telemetry/log.js";
 import type { PeerRejection } from "../telemetry/metric-table.js";
 import { Metrics } from "../telemetry/metrics.js";
-import { TelemetryObserver } from "../telemetry/observer.js";
+import type { TelemetryObserver } from "../telemetry/observer.js";
 import { ScrapeServer } from "../telemetry/scrape.js";
 import { inTraceOf } from "../telemetry/trace.js";
 import type { Config, ConfigOutcome } from "./config.js";
@@ -35,6 +35,9 @@ export interface DaemonParts {
   /** Reads the configuration again, from where config came. */
   readonly load: () => ConfigOutcome;
   readonly log: Log;
+  /** Of the host too, which is made before. */
+  readonly observer: TelemetryObserver;
+  readonly pollSet: PollSet;
   readonly host: Host;
   readonly backendReason: string;
   readonly version: string;
@@ -57,12 +60,10 @@ const ticketSource: TicketSource = {
 };
 
 export function compose(parts: DaemonParts): Daemon {
-  const { config, log, host, sockets } = parts;
+  const { config, log, host, sockets, observer, pollSet } = parts;
   const live = new LiveSettings(config.settings);
   const { settings } = config;
   const limits = limitsOf(live);
-  const observer = new TelemetryObserver(log);
-  const pollSet = new PollSet((error) => observer.fault("poll", error));
   const inventory = new Inventory(host, systemClock, observer);
   const processes: Processes = new Processes(pollSet, settings.peer_identity === "pid" ? "pid" : "pidfd", (id) => {
     leases.processExited(id);
@@ -166,8 +167,8 @@ export function compose(parts: DaemonParts): Daemon {
       channels.close();
       processes.close();
       scrape.close();
-      pollSet.close();
       await host.close();
+      pollSet.close();
     },
   };
 }

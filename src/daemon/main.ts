@@ -6,8 +6,10 @@ import { mkdirSync, readFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { chooseHost, type HostChoice } from "../host/choose.js";
 import { type ListeningSocket, listenAt } from "../peer/socket-path.js";
+import { PollSet } from "../poll-set.js";
 import type { LogLevel } from "../telemetry/events.js";
 import { Log } from "../telemetry/log.js";
+import { TelemetryObserver } from "../telemetry/observer.js";
 import { compose, packageVersion } from "./compose.js";
 import { type Config, type ConfigOutcome, loadConfig } from "./config.js";
 import { warningsOf } from "./config-check.js";
@@ -67,9 +69,11 @@ async function run(config: Config, load: () => ConfigOutcome): Promise<number> {
   const capabilities = peerCapabilities();
   const identity = checkPeerIdentity(settings, capabilities);
   if (identity) throw new CannotStart(identity);
+  const observer = new TelemetryObserver(log);
+  const pollSet = new PollSet((error) => observer.fault("poll", error));
   const chosen = await chooseHost({
     ...{ host: settings.host as HostChoice, sysRoot: "/sys", devRoot: "/dev" },
-    observer: { fault: (where, error) => log.fault(where, error) },
+    ...{ observer, poll: pollSet },
   });
   if (chosen.error) throw new CannotStart(`${chosen.error.what}: ${chosen.error.why}. Next: ${chosen.error.next}`);
   if (chosen.host.backend === "SIMULATED") {
@@ -86,7 +90,7 @@ async function run(config: Config, load: () => ConfigOutcome): Promise<number> {
   }
   const daemon = compose({
     ...{ config, load, log, version, host: chosen.host, backendReason: chosen.reason },
-    ...{ sockets: { grpc, channel }, peerCapabilities: capabilities },
+    ...{ observer, pollSet, sockets: { grpc, channel }, peerCapabilities: capabilities },
   });
   const stopped = stopSignal();
   hangup.act = () => daemon.reload();

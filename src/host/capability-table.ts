@@ -2,7 +2,15 @@
 
 import type { HostCapability } from "../broker/ports.js";
 
-export type CapabilityName = "bind_token" | "cdev" | "dma_buf_export" | "dma_buf_mmap" | "iommufd" | "rlimit_mode";
+export type CapabilityName =
+  | "bind_token"
+  | "cdev"
+  | "dma_buf_export"
+  | "dma_buf_mmap"
+  | "iommufd"
+  | "open_count"
+  | "rlimit_mode"
+  | "uevents";
 
 export class CapabilityTable {
   readonly #rows: Map<CapabilityName, HostCapability>;

@@ -24,7 +24,7 @@ async function numberOf(descriptor: number): Promise<string> {
 }
 
 /**
- * Opens an unbound descriptor of the device. Opening does nothing to it: everything but BIND is refused (drivers/vfio/device_cdev.c). sameBinding: refuse a
+ * Opens an unbound descriptor of the device. access: a proof's is for reading alone, which open-files.ts needs and every ioctl is content with. Opening does nothing to it: everything but BIND is refused (drivers/vfio/device_cdev.c). sameBinding: refuse a
  * device that was bound anew since the facts were read.
  */
 export async function openCdev(
@@ -32,6 +32,7 @@ export async function openCdev(
   holding: Holding,
   facts: DeviceFacts,
   sameBinding: boolean,
+  access: "read" | "readwrite",
 ): Promise<Outcome<OwnedDescriptor>> {
   const { address } = facts;
   const before = await machine.refusalNow(facts, sameBinding);
@@ -43,7 +44,8 @@ export async function openCdev(
     return refuse("HOST_OPERATION_FAILED", `${address}: the kernel made no character device for it (CONFIG_VFIO_DEVICE_CDEV)`, { address });
   }
   const node = join(machine.devRoot, "vfio/devices", name);
-  const opened = await holding.queue(address).open(node, "readwrite");
+  machine.openFiles?.watch(node, address);
+  const opened = await holding.queue(address).open(node, access);
   if (opened.error !== null) return { value: null, refusal: await failedOpen(opened.error, address, node, "open") };
   const descriptor = holding.own(opened.value, `${address} (${name})`, address);
   const found = await numberOf(opened.value);

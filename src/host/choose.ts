@@ -11,6 +11,7 @@ import { containerNode } from "./legacy-group.js";
 import { LegacyHost } from "./legacy-host.js";
 import { SimulatedHost } from "./simulated-host.js";
 import { devicesFolder, readNames, readVfioDevices } from "./sysfs-device.js";
+import type { ReadableSource } from "./uevents.js";
 
 export type HostChoice = "auto" | "iommufd" | "legacy" | "simulated";
 
@@ -21,6 +22,8 @@ export interface ChooseOptions {
   /** Normally /dev. */
   readonly devRoot: string;
   readonly observer: Pick<Observer, "fault">;
+  /** Where the host polls what the kernel says by itself. Absent: changes are found by scans alone. */
+  readonly poll?: ReadableSource;
 }
 
 /** Why the daemon cannot start, and what a person can do about it. */

@@ -3,8 +3,8 @@
 // descriptors that were never bound. One scratch for all: devices of one IOMMU group can be bound to one iommufd only.
 
 import { join } from "node:path";
-import type { DeviceFacts, DeviceProbe } from "../broker/device.js";
-import type { Host, HostCapability, KnownDevice, OpenedLease, OpenRequest, ProofOutcome } from "../broker/ports.js";
+import type { Address, DeviceFacts, DeviceProbe } from "../broker/device.js";
+import type { Host, HostCapability, HostChange, KnownDevice, OpenedLease, OpenRequest, ProofOutcome } from "../broker/ports.js";
 import { granted, type Outcome } from "../broker/refusal.js";
 import type { OwnedDescriptor } from "../descriptor.js";
 import { bindProbing } from "./bind.js";
@@ -58,13 +58,16 @@ export class IommufdHost implements Host {
       dma_buf_export: "not asked: needs a device",
       dma_buf_mmap: "not asked: needs a device",
       bind_token: "not asked: only a virtual function whose physical function has a VFIO driver can tell",
+      open_count: "not asked",
+      uevents: "not asked",
     });
     capabilities.set("iommufd", "AVAILABLE", `opened ${node}`);
+    machine.listen(options, capabilities, true);
     const host = new IommufdHost(machine, node, own, scratch, capabilities);
     // Fails only with EPERM, which is a fact to report and not an error.
     const limited = await host.#limit(own, scratch);
     if (limited !== null) {
-      await own.close();
+      await host.close();
       return { value: null, refusal: limited };
     }
     return granted(host);
@@ -74,8 +77,12 @@ export class IommufdHost implements Host {
     return this.#capabilities.all();
   }
 
-  scan(): Promise<readonly DeviceFacts[]> {
-    return this.#machine.scan();
+  scan(only?: ReadonlySet<Address>): Promise<readonly DeviceFacts[]> {
+    return this.#machine.scan(only);
+  }
+
+  changes(listener: (change: HostChange) => void): () => void {
+    return this.#machine.changes(listener);
   }
 
   async probe(facts: DeviceFacts): Promise<Outcome<DeviceProbe>> {
@@ -121,10 +128,10 @@ export class IommufdHost implements Host {
     return held ?? { result: "GONE" };
   }
 
-  /** Takes one device of a proof: it is free when it can be bound. */
+  /** Takes one device of a proof: it is free when it can be bound, and when its open file is the only one. */
   async #take(holding: Holding, known: KnownDevice): Promise<Taken> {
     const { facts } = known;
-    const opened = await openCdev(this.#machine, holding, facts, false);
+    const opened = await openCdev(this.#machine, holding, facts, false, "read");
     if (opened.refusal !== null) {
       const { reason, message } = opened.refusal;
       if (reason === "DEVICE_LEAVING") return { result: "STILL_HELD", detail: message };
@@ -133,7 +140,12 @@ export class IommufdHost implements Host {
     }
     const queue = holding.queue(facts.address);
     const bound = await queue.bindIommufd(opened.value.borrow(), this.#scratch.borrow(), null, facts.address);
-    if (bound.error === null) return { result: "PROVEN", device: { known, queue, device: opened.value } };
+    if (bound.error === null) {
+      const others = (this.#machine.openFiles?.count(facts.address) ?? 1) - 1;
+      if (others <= 0) return { result: "PROVEN", device: { known, queue, device: opened.value } };
+      const what = others === 1 ? "one open file of its character device is" : `${others} open files of its character device are`;
+      return { result: "STILL_HELD", detail: `${facts.address}: ${what} left, never bound, which somebody has a copy of` };
+    }
     const held = heldBecause(bound.error, "bind");
     if (held !== null) return { result: "STILL_HELD", detail: `${facts.address}: ${held}` };
     return isGone(bound.error, "bind") ? { result: "GONE" } : { result: "FAILED", detail: text(bound.error) };
@@ -141,11 +153,11 @@ export class IommufdHost implements Host {
 
   async close(): Promise<void> {
     await this.#own.close();
-    this.#machine.queues.keepOnly(new Set());
+    this.#machine.close();
   }
 
   async #openCdev(holding: Holding, facts: DeviceFacts): Promise<Outcome<OwnedDescriptor>> {
-    const device = await openCdev(this.#machine, holding, facts, true);
+    const device = await openCdev(this.#machine, holding, facts, true, "readwrite");
     if (device.refusal === null) this.#capabilities.set("cdev", "AVAILABLE", `opened the character device of ${facts.address}`);
     return device;
   }

@@ -1,8 +1,17 @@
 // Devices through /dev/vfio/vfio and /dev/vfio/GROUP: all that a stock Debian kernel has. Here the kernel's unit is the IOMMU group: a lease gets a container of its
 // own with the groups of its devices, and a device is free when its group opens.
 
-import type { DeviceFacts, DeviceProbe } from "../broker/device.js";
-import type { DescriptorInfo, Host, HostCapability, KnownDevice, OpenedLease, OpenRequest, ProofOutcome } from "../broker/ports.js";
+import type { Address, DeviceFacts, DeviceProbe } from "../broker/device.js";
+import type {
+  DescriptorInfo,
+  Host,
+  HostCapability,
+  HostChange,
+  KnownDevice,
+  OpenedLease,
+  OpenRequest,
+  ProofOutcome,
+} from "../broker/ports.js";
 import { granted, type Outcome } from "../broker/refusal.js";
 import type { OwnedDescriptor } from "../descriptor.js";
 import { CapabilityTable } from "./capability-table.js";
@@ -45,9 +54,13 @@ export class LegacyHost implements Host {
       dma_buf_export: "not asked: needs a device",
       dma_buf_mmap: "not asked: needs a device",
       bind_token: "not asked",
+      open_count: "not asked",
+      uevents: "not asked",
     });
     const legacy = `not used: devices are opened through ${containerNode(options.devRoot)}`;
     for (const name of ["iommufd", "cdev", "rlimit_mode", "bind_token"] as const) capabilities.set(name, "UNAVAILABLE", legacy);
+    capabilities.set("open_count", "UNAVAILABLE", "not needed: a group opens only when no copy of its devices' descriptors is left");
+    machine.listen(options, capabilities, false);
     return granted(new LegacyHost(machine, capabilities));
   }
 
@@ -55,8 +68,12 @@ export class LegacyHost implements Host {
     return this.#capabilities.all();
   }
 
-  scan(): Promise<readonly DeviceFacts[]> {
-    return this.#machine.scan();
+  scan(only?: ReadonlySet<Address>): Promise<readonly DeviceFacts[]> {
+    return this.#machine.scan(only);
+  }
+
+  changes(listener: (change: HostChange) => void): () => void {
+    return this.#machine.changes(listener);
   }
 
   async probe(facts: DeviceFacts): Promise<Outcome<DeviceProbe>> {
@@ -114,7 +131,7 @@ export class LegacyHost implements Host {
   }
 
   async close(): Promise<void> {
-    this.#machine.queues.keepOnly(new Set());
+    this.#machine.close();
   }
 
   /**

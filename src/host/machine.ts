@@ -3,7 +3,7 @@
 import { release } from "node:os";
 import { join } from "node:path";
 import type { Address, DeviceFacts, DeviceProbe } from "../broker/device.js";
-import type { Observer } from "../broker/ports.js";
+import type { HostChange, Observer } from "../broker/ports.js";
 import { granted, type Outcome, type Refusal } from "../broker/refusal.js";
 import { type Native, native } from "../native.js";
 import type { CapabilityTable } from "./capability-table.js";
@@ -13,10 +13,12 @@ import { probeDmaBuf } from "./dma-buf.js";
 import { DriverOverrides } from "./driver-override.js";
 import { Holding } from "./holding.js";
 import { isVfioName, LeavingDrivers } from "./leaving.js";
+import { type FileCalls, OpenFiles } from "./open-files.js";
 import type { OpenDevice } from "./probed-facts.js";
 import { bindKeyOf, SysfsScanner } from "./sysfs.js";
 import { devicesFolder, readDriver, readNames, readVfioDevices } from "./sysfs-device.js";
 import { type SystemFiles, systemFiles } from "./system-file.js";
+import { type ReadableSource, type UeventCalls, Uevents } from "./uevents.js";
 
 /** The part of the native helper that the host layer uses; tests put a made-up kernel here. */
 export type KernelCalls = Pick<Native, "BlockingQueue" | "mapRegion">;
@@ -30,6 +32,9 @@ export interface HostOptions {
   readonly kernel?: KernelCalls;
   /** Normally those of the running kernel. */
   readonly systemFiles?: SystemFiles;
+  /** Where descriptors that the kernel fills by itself are polled. Without it nothing is noticed: changes are found by scans alone. */
+  readonly poll?: ReadableSource;
+  readonly events?: UeventCalls & FileCalls;
 }
 
 /** Where a device stands now, compared with the facts that the broker has. */
@@ -48,7 +53,10 @@ export class Machine {
   readonly observer: Pick<Observer, "fault">;
   readonly queues: DeviceQueues;
   readonly scanner: SysfsScanner;
+  openFiles: OpenFiles | null = null;
   readonly #leaving: LeavingDrivers;
+  readonly #listeners = new Set<(change: HostChange) => void>();
+  #uevents: Uevents | null = null;
 
   constructor(options: HostOptions) {
     const kernel = options.kernel ?? native;
@@ -63,8 +71,36 @@ export class Machine {
     this.scanner = new SysfsScanner(options.sysRoot, overrides, this.#leaving, options.observer, files);
   }
 
-  async scan(): Promise<readonly DeviceFacts[]> {
-    const devices = await this.scanner.scan();
+  /** Begins to listen to the kernel. openFiles: the back end opens character devices, whose open files are to be counted. */
+  listen(options: HostOptions, capabilities: CapabilityTable, openFiles: boolean): void {
+    const { poll, events: calls = native } = options;
+    if (poll === undefined) return;
+    const common = { calls, poll, capabilities, observer: this.observer };
+    this.#uevents = new Uevents({ ...common, tell: (change) => this.#tell(change) });
+    this.#uevents.open();
+    if (!openFiles) return;
+    this.openFiles = new OpenFiles({ ...common, closed: (address) => this.#tell({ kind: "CLOSED", address }) });
+    this.openFiles.open();
+  }
+
+  changes(listener: (change: HostChange) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  close(): void {
+    this.#uevents?.close();
+    this.openFiles?.close();
+    this.queues.keepOnly(new Set());
+  }
+
+  #tell(change: HostChange): void {
+    for (const listener of this.#listeners) listener(change);
+  }
+
+  async scan(only?: ReadonlySet<Address>): Promise<readonly DeviceFacts[]> {
+    const devices = await this.scanner.scan(only);
+    if (only !== undefined) return devices;
     const keys = new Set<string>();
     for (const { address, iommuGroup } of devices) {
       keys.add(address);

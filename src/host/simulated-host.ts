@@ -5,7 +5,17 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Address, DeviceFacts, DeviceProbe, GroupMember } from "../broker/device.js";
 import type { ResetSet } from "../broker/facts.js";
-import type { Host, HostCapability, KnownDevice, Observer, OpenedLease, OpenRequest, Proof, ProofOutcome } from "../broker/ports.js";
+import type {
+  Host,
+  HostCapability,
+  HostChange,
+  KnownDevice,
+  Observer,
+  OpenedLease,
+  OpenRequest,
+  Proof,
+  ProofOutcome,
+} from "../broker/ports.js";
 import { granted, type Outcome, type Refusal, refuse } from "../broker/refusal.js";
 import type { OwnedDescriptor } from "../descriptor.js";
 import { native, type SysError, type VfioRegionInfo } from "../native.js";
@@ -62,6 +72,7 @@ export class SimulatedHost implements Host {
   readonly #devices = new Map<Address, Simulated>();
   readonly #calls = new Map<string, number>();
   readonly #capabilities: CapabilityTable;
+  readonly #listeners = new Set<(change: HostChange) => void>();
 
   private constructor(options: SimulatedOptions) {
     this.#observer = options.observer;
@@ -69,7 +80,16 @@ export class SimulatedHost implements Host {
     this.#queues = new DeviceQueues((name) => new native.BlockingQueue(name));
     const none = "simulated host: there is no VFIO here to ask";
     this.#capabilities = new CapabilityTable(
-      { iommufd: none, cdev: none, rlimit_mode: none, dma_buf_export: none, dma_buf_mmap: none, bind_token: none },
+      {
+        iommufd: none,
+        cdev: none,
+        rlimit_mode: none,
+        dma_buf_export: none,
+        dma_buf_mmap: none,
+        bind_token: none,
+        open_count: none,
+        uevents: none,
+      },
       "UNAVAILABLE",
     );
     for (const device of options.devices ?? SIMULATED_DEVICES) {
@@ -96,10 +116,17 @@ export class SimulatedHost implements Host {
     return this.#capabilities.all();
   }
 
-  async scan(): Promise<readonly DeviceFacts[]> {
+  async scan(only?: ReadonlySet<Address>): Promise<readonly DeviceFacts[]> {
     for (const simulated of this.#devices.values()) await this.#letGo(simulated);
     const all = [...this.#devices.values()].filter((simulated) => simulated.present);
-    return all.map((simulated) => this.#facts(simulated, all)).sort((a, b) => (a.address < b.address ? -1 : 1));
+    const wanted = only === undefined ? all : all.filter(({ device }) => only.has(device.address));
+    return wanted.map((simulated) => this.#facts(simulated, all)).sort((a, b) => (a.address < b.address ? -1 : 1));
+  }
+
+  /** Tells of plug, unplug, eject, bind and unbind, as uevents do. That a client has let go of a device that is leaving is found by a scan. */
+  changes(listener: (change: HostChange) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
   }
 
   async probe(facts: DeviceFacts): Promise<Outcome<DeviceProbe>> {
@@ -172,6 +199,7 @@ export class SimulatedHost implements Host {
   /** Takes a device out of the machine at once, whoever holds it: descriptors that clients have stay good, everything else says that it is gone. */
   unplug(address: Address): void {
     this.#simulated(address).present = false;
+    this.#tell(address);
   }
 
   /** Puts it back, bound anew. */
@@ -198,12 +226,18 @@ export class SimulatedHost implements Host {
     simulated.present = true;
     simulated.driver = simulated.device.vfioBound ? "BOUND" : "UNBOUND";
     simulated.binding += 1;
+    this.#tell(simulated.device.address);
   }
 
   async #leave(address: Address, how: "LEAVING_DRIVER" | "LEAVING_MACHINE"): Promise<void> {
     const simulated = this.#simulated(address);
     simulated.driver = how;
     await this.#letGo(simulated);
+    this.#tell(address);
+  }
+
+  #tell(address: Address): void {
+    for (const listener of this.#listeners) listener({ kind: "DEVICES", addresses: [address] });
   }
 
   /** What the kernel does by itself when the last holder of a device that is leaving has gone. */

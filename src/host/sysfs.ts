@@ -136,6 +136,8 @@ export class SysfsScanner {
   readonly #observer: Pick<Observer, "fault">;
   readonly #identities: DeviceIdentities;
   #unsafe = false;
+  /** What the last scan of each function found. */
+  readonly #last = new Map<Address, ScannedFacts>();
   /** What was last said of each device: a file that stays wrong is reported once, not with every scan. */
   readonly #said = new Map<string, string>();
 
@@ -147,16 +149,21 @@ export class SysfsScanner {
     this.#observer = observer;
   }
 
-  /** Every function with a type-0 header, ordered by address. */
-  async scan(): Promise<readonly DeviceFacts[]> {
+  /** Every function with a type-0 header, ordered by address; with `only`, those of them that are there. */
+  async scan(only?: ReadonlySet<Address>): Promise<readonly DeviceFacts[]> {
+    if (only !== undefined) return (await this.#read([...only].sort())).filter(({ address }) => only.has(address));
     const names = [...(await readNames(devicesFolder(this.#sysRoot)))].sort();
     const addresses = names.map(parseAddress).filter((address) => address !== null);
     const present = new Set<string>(addresses);
     this.#overrides.keepOnly(present);
     this.#leaving.keepOnly(present);
     this.#identities.keepOnly(present);
+    for (const address of this.#last.keys()) if (!present.has(address)) this.#last.delete(address);
     for (const subject of this.#said.keys()) if (parseAddress(subject) !== null && !present.has(subject)) this.#said.delete(subject);
+    return this.#read(addresses);
+  }
 
+  async #read(addresses: readonly Address[]): Promise<readonly DeviceFacts[]> {
     this.#unsafe = (await readAttribute(join(this.#sysRoot, NO_IOMMU_MODE)).catch(() => null)) === "Y";
     const groups = new Map<string, Promise<IommuGroup | null>>();
     const vfNumbers = new Map<Address, Promise<ReadonlyMap<string, number>>>();
@@ -170,7 +177,14 @@ export class SysfsScanner {
         return null;
       }
     });
-    return this.#identities.complete(all.filter((facts) => facts !== null));
+    for (const [index, address] of addresses.entries()) {
+      const facts = all[index] ?? null;
+      if (facts === null) this.#last.delete(address);
+      else this.#last.set(address, facts);
+    }
+    // What is told of one depends on the others: a reset set, the virtual functions of a physical one.
+    const inOrder = [...this.#last.values()].sort((a, b) => (a.address < b.address ? -1 : 1));
+    return this.#identities.complete(inOrder);
   }
 
   async #device(address: Address, groups: Map<string, Promise<IommuGroup | null>>): Promise<ScannedFacts | null> {

@@ -117,7 +117,7 @@ export function hostContract(fixture: ContractFixture): void {
     balanced("capabilities are ordered by name, each with a detail", async () => {
       const capabilities = host.capabilities();
       const names = capabilities.map((capability) => capability.name);
-      assert.deepEqual(names, ["bind_token", "cdev", "dma_buf_export", "dma_buf_mmap", "iommufd", "rlimit_mode"]);
+      assert.deepEqual(names, ["bind_token", "cdev", "dma_buf_export", "dma_buf_mmap", "iommufd", "open_count", "rlimit_mode", "uevents"]);
       for (const { name, detail } of capabilities) assert.ok(detail.length > 0, name);
     });
 

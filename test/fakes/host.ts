@@ -2,7 +2,7 @@
 // leases open on one device, a lease closed twice, a proof never closed).
 
 import type { Address, DeviceFacts, DeviceProbe } from "../../src/broker/device.js";
-import type { DescriptorInfo, Host, KnownDevice, OpenedLease, OpenRequest, ProofOutcome } from "../../src/broker/ports.js";
+import type { DescriptorInfo, Host, HostChange, KnownDevice, OpenedLease, OpenRequest, ProofOutcome } from "../../src/broker/ports.js";
 import { granted, type Outcome, refuse } from "../../src/broker/refusal.js";
 import { BARE_PROBE, UNKNOWN_FACTS } from "./facts.js";
 
@@ -69,9 +69,24 @@ export class FakeHost implements Host {
     return [];
   }
 
-  async scan(): Promise<readonly DeviceFacts[]> {
+  readonly listeners = new Set<(change: HostChange) => void>();
+  scans: (readonly Address[] | "ALL")[] = [];
+
+  changes(listener: (change: HostChange) => void): () => void {
+    this.listeners.add(listener);
+    return () => this.listeners.delete(listener);
+  }
+
+  tell(change: HostChange): void {
+    for (const listener of this.listeners) listener(change);
+  }
+
+  async scan(only?: ReadonlySet<Address>): Promise<readonly DeviceFacts[]> {
+    this.scans.push(only === undefined ? "ALL" : [...only].sort());
+    await this.between("scan");
     const present = [...this.devices.values()].filter((device) => device.present);
-    return present.map((device): DeviceFacts => {
+    const wanted = present.filter((device) => only?.has(device.address) ?? true);
+    return wanted.map((device): DeviceFacts => {
       const members = present
         .filter((other) => other.group === device.group)
         .map((other) => ({ address: other.address, driver: "vfio-pci", spoils: false }));

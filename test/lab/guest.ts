@@ -8,6 +8,7 @@ import { dirname, join } from "node:path";
 import type { World } from "./devices.js";
 import type { LabEvent } from "./event.js";
 import { type Machine, qemuArguments } from "./machine.js";
+import { answerRequest, requestsFile } from "./outside.js";
 import { quoted } from "./process.js";
 import { repository } from "./repository.js";
 
@@ -76,7 +77,7 @@ async function writeResultsFolder(results: string, plan: GuestPlan): Promise<voi
   await writeFile(join(results, "settings"), `${assignments(settings).join("\n")}\n`);
   await writeFile(join(results, "reachable"), `${[...reachable].join("\n")}\n`);
   await writeFile(join(results, "command"), `${command.join("\n")}\n`);
-  await writeFile(join(results, "events.jsonl"), "");
+  for (const name of ["events.jsonl", requestsFile]) await writeFile(join(results, name), "");
 }
 
 /** Hands over the lines of a growing file as they come. `finish` reads what is left. */
@@ -149,8 +150,15 @@ export async function runGuest(plan: GuestPlan): Promise<GuestEnd> {
   await writeFile(machine.acpiTable, plan.acpiTable);
 
   const events = follow(join(results, "events.jsonl"), (line) => plan.onEvent(JSON.parse(line) as LabEvent));
+  // One after the other: QEMU's socket has one client at a time.
+  let answered = Promise.resolve();
+  const requests = follow(join(results, requestsFile), (line) => {
+    answered = answered.then(() => answerRequest(results, machine.qmpSocket, line));
+  });
   const ended = await runQemu(machine, plan.deadlineMs);
   await events.finish();
+  await requests.finish();
+  await answered;
 
   const status = Number.parseInt(await textOf(join(results, "status")), 10);
   const unfinished = Number.isNaN(status) ? "the guest ended before its command did" : null;

@@ -20,6 +20,8 @@
 //   read ADDRESS REGION OFFSET N    by pread: {hex}
 //   write ADDRESS REGION OFFSET HEX by pwrite
 //   drop-descriptors                closes every descriptor, keeps mappings and lease
+//   keep ADDRESS                    duplicates the device's descriptor: a copy that outlives release
+//   drop-kept                       closes what was kept
 //   unmap                           closes every mapping
 //   descriptors                     {count}: open descriptors of this process
 //   ended                           waits for the lease's end: {cause}
@@ -38,10 +40,13 @@ import {
   type LeaseSession,
   type RegionMapping,
 } from "../../../src/client/index.js";
+import { OwnedDescriptor } from "../../../src/descriptor.js";
+import { native } from "../../../src/native.js";
 
 class Holder {
   readonly #client: ApertureClient;
   readonly #mappings = new Map<string, RegionMapping>();
+  readonly #kept: OwnedDescriptor[] = [];
   #lease: HeldLease | null = null;
   #session: LeaseSession | null = null;
 
@@ -98,6 +103,11 @@ class Holder {
       case "drop-descriptors":
         await this.#held().closeDescriptors();
         return {};
+      case "keep":
+        return this.#keep(address);
+      case "drop-kept":
+        for (const descriptor of this.#kept.splice(0)) descriptor.close();
+        return {};
       case "unmap":
         for (const mapping of this.#mappings.values()) await mapping.close();
         this.#mappings.clear();
@@ -112,6 +122,15 @@ class Holder {
       default:
         throw new RangeError(`holder does not know \`${verb}\``);
     }
+  }
+
+  #keep(address: string): object {
+    const found = this.#held().descriptors.find(({ info }) => info.address === address);
+    if (found === undefined) throw new RangeError(`holder has no descriptor of ${address}`);
+    const copy = native.duplicate(found.descriptor.borrow());
+    if (copy.error !== null) throw new Error(copy.error.code);
+    this.#kept.push(new OwnedDescriptor(copy.value, `kept ${address}`));
+    return {};
   }
 
   #hold(lease: HeldLease): object {

@@ -1,0 +1,35 @@
+// Asks the outside of this machine for what only it can do: plug a device in, pull one out (see ../outside.ts).
+
+import { appendFileSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { until } from "../../harness/until.js";
+import { hotplugPort } from "../devices.js";
+import { answerFile, type OutsideAnswer, type OutsideRequest, requestsFile } from "../outside.js";
+
+const results = "/results";
+let lastId = 0;
+
+async function ask(execute: string, args: OutsideRequest["arguments"]): Promise<void> {
+  lastId += 1;
+  const request: OutsideRequest = { id: lastId, execute, arguments: args };
+  appendFileSync(join(results, requestsFile), `${JSON.stringify(request)}\n`);
+  const read = (): OutsideAnswer | null => {
+    try {
+      return JSON.parse(readFileSync(join(results, answerFile(request.id)), "utf8")) as OutsideAnswer;
+    } catch {
+      return null;
+    }
+  };
+  const answer = await until(`answer of QEMU to ${execute}`, read, (found) => found !== null, 60_000);
+  if (answer?.error !== null) throw new Error(`QEMU: ${execute}: ${answer?.error}`);
+}
+
+/** Puts a device of QEMU's into the empty port. */
+export async function plugIn(driver: string, more: Readonly<Record<string, unknown>> = {}): Promise<void> {
+  await ask("device_add", { driver, bus: hotplugPort.id, id: "extra", ...more });
+}
+
+/** Presses the port's attention button: the kernel lets the device go, after 5 s, as it does for a person. */
+export async function pullOut(): Promise<void> {
+  await ask("device_del", { id: "extra" });
+}
