@@ -12,8 +12,8 @@
 
 #include "sys/descriptor.h"
 #include "sys/hot_reset.h"
-#include "sys/iommufd.h"
 #include "sys/inotify.h"
+#include "sys/iommufd.h"
 #include "sys/listen_unix.h"
 #include "sys/program.h"
 #include "sys/result.h"

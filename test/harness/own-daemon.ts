@@ -3,14 +3,16 @@
 
 import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import type { DeviceFacts, DeviceProbe } from "../../src/broker/device.js";
-import type { Host, HostCapability, KnownDevice, OpenedLease, OpenRequest, ProofOutcome } from "../../src/broker/ports.js";
+import type { Address, DeviceFacts, DeviceProbe } from "../../src/broker/device.js";
+import type { Host, HostCapability, HostChange, KnownDevice, OpenedLease, OpenRequest, ProofOutcome } from "../../src/broker/ports.js";
 import type { Outcome } from "../../src/broker/refusal.js";
 import { compose, type Daemon } from "../../src/daemon/compose.js";
 import { type ConfigOutcome, loadConfig } from "../../src/daemon/config.js";
 import { SimulatedHost, type SimulatedOptions } from "../../src/host/simulated-host.js";
 import { type ListeningSocket, listenAt } from "../../src/peer/socket-path.js";
+import { PollSet } from "../../src/poll-set.js";
 import { Log } from "../../src/telemetry/log.js";
+import { TelemetryObserver } from "../../src/telemetry/observer.js";
 import { type LogRecord, socketFolder } from "./daemon.js";
 import { until } from "./until.js";
 
@@ -32,10 +34,14 @@ export class AlteredHost implements Host {
     return this.simulated.capabilities();
   }
 
-  async scan(): Promise<readonly DeviceFacts[]> {
-    const found = (await this.simulated.scan()).map((facts) => this.facts(facts));
+  async scan(only?: ReadonlySet<Address>): Promise<readonly DeviceFacts[]> {
+    const found = (await this.simulated.scan(only)).map((facts) => this.facts(facts));
     this.scans += 1;
     return found;
+  }
+
+  changes(listener: (change: HostChange) => void): () => void {
+    return this.simulated.changes(listener);
   }
 
   async probe(facts: DeviceFacts): Promise<Outcome<DeviceProbe>> {
@@ -105,7 +111,20 @@ export class OwnDaemon {
     const host = new AlteredHost(simulated.value);
     alter(host);
     const sockets = { grpc: listening(folder, "a.sock", "stream"), channel: listening(folder, "a.sock.channel", "seqpacket") };
-    const parts = { config: outcome.config, load, log, host, backendReason: "a test", version: "0.0.0", sockets, peerCapabilities: [] };
+    const observer = new TelemetryObserver(log);
+    const pollSet = new PollSet((error) => observer.fault("poll", error));
+    const parts = {
+      config: outcome.config,
+      load,
+      log,
+      observer,
+      pollSet,
+      host,
+      backendReason: "a test",
+      version: "0.0.0",
+      sockets,
+      peerCapabilities: [],
+    };
     const daemon = new OwnDaemon(compose(parts), folder, host, lines);
     const started = await daemon.#daemon.start();
     if (started.problem !== null) throw new Error(started.problem);

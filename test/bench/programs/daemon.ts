@@ -9,8 +9,10 @@ import { readFlags } from "../../../src/daemon/flags.js";
 import { peerCapabilities } from "../../../src/daemon/start-checks.js";
 import { SimulatedHost } from "../../../src/host/simulated-host.js";
 import { listenAt } from "../../../src/peer/socket-path.js";
+import { PollSet } from "../../../src/poll-set.js";
 import type { LogLevel } from "../../../src/telemetry/events.js";
 import { Log } from "../../../src/telemetry/log.js";
+import { TelemetryObserver } from "../../../src/telemetry/observer.js";
 import { manyDevices } from "./many-devices.js";
 import { withMore } from "./more-devices.js";
 
@@ -37,8 +39,10 @@ function socketAt(type: "stream" | "seqpacket", path: string) {
 }
 
 const { socket } = config.settings;
+const observer = new TelemetryObserver(log);
+const pollSet = new PollSet((error) => observer.fault("poll", error));
 const daemon = compose({
-  ...{ config, load, log, host, version: packageVersion(), backendReason: `bench: ${devices} made-up devices` },
+  ...{ config, load, log, observer, pollSet, host, version: packageVersion(), backendReason: `bench: ${devices} made-up devices` },
   sockets: { grpc: socketAt("stream", socket), channel: socketAt("seqpacket", `${socket}.channel`) },
   peerCapabilities: peerCapabilities(),
 });
