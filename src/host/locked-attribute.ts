@@ -14,7 +14,7 @@ export class LockedAttribute {
   readonly #sysRoot: string;
   readonly #name: string;
   readonly #patienceMs: number;
-  readonly #running = new Set<string>();
+  readonly #running = new Map<string, Promise<unknown>>();
 
   constructor(native: Pick<Native, "BlockingQueue">, sysRoot: string, name: string, patienceMs: number) {
     this.#native = native;
@@ -23,16 +23,24 @@ export class LockedAttribute {
     this.#patienceMs = patienceMs;
   }
 
-  /** The text; empty when there is none; null when the kernel does not answer in time. One that still waits for the lock is not joined by a second. */
+  /**
+   * The text; empty when there is none; null when the kernel does not answer in time. Reads of one device take turns: one thread waits for the lock and not many, and no
+   * answer is older than the question.
+   */
   async read(address: string): Promise<string | null> {
-    if (this.#running.has(address)) return null;
-    this.#running.add(address);
-    const reading = this.#read(address).finally(() => this.#running.delete(address));
+    let expired = false;
+    const before = this.#running.get(address) ?? Promise.resolve();
+    const reading = before.then(() => (expired ? "" : this.#read(address)));
+    this.#running.set(address, reading);
+    void reading.finally(() => {
+      if (this.#running.get(address) === reading) this.#running.delete(address);
+    });
     let timer: NodeJS.Timeout | undefined;
     const patience = new Promise<null>((resolve) => {
       timer = setTimeout(resolve, this.#patienceMs, null);
     });
     const value = await Promise.race([reading, patience]);
+    expired = true;
     clearTimeout(timer);
     return value;
   }
