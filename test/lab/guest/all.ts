@@ -6,6 +6,7 @@ import "./inventory.test.js";
 import "./contract.test.js";
 import "./lease.test.js";
 import "./delegation.test.js";
+import "./c-client.test.js";
 import "./start.test.js";
 import "./discovery.test.js";
 // Last: it takes the driver's own 30 s, and leaves the fake Grace Hopper without a driver in between.
