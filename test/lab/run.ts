@@ -27,7 +27,7 @@ const { values: options } = parseArgs({
     exec: { type: "string" },
     // With two guests on two processors, a second processor in each makes both slower.
     cpus: { type: "string", default: "1" },
-    deadline: { type: "string", default: "460" },
+    deadline: { type: "string", default: "1200" },
     keep: { type: "boolean", default: false },
   },
 });
