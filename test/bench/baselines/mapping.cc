@@ -1,8 +1,9 @@
 // Mapping a padded aperture, ours (native/sys/mapping.cc, what the addon calls) beside the bare mmap of the
 // part that is really there.
-//   map plain|ours COUNT          96 GiB of 128: nanoseconds of one mapping (median), and mappings (VMAs)
-//   that it takes touch plain|ours FOLDER       1 GiB on a tmpfs with huge pages, which is filled before:
-//   microseconds to map it and read one byte of every 4 KiB, and page faults
+//   map plain|ours|client COUNT   96 GiB of 128; client: by the client in C (native/client): nanoseconds of
+//   one mapping (median), and mappings (VMAs) that it takes touch plain|ours FOLDER       1 GiB on a tmpfs
+//   with huge pages, which is filled before: microseconds to map it and read one byte of every 4 KiB, and
+//   page faults
 // Exit status 77: the kernel has no such tmpfs for us; why is on stderr.
 
 #include <fcntl.h>
@@ -22,6 +23,7 @@
 #include <string>
 #include <vector>
 
+#include "client/aperture_client.h"
 #include "sys/mapping.h"
 
 namespace {
@@ -102,27 +104,65 @@ class Mapped {
   uint8_t* base_ = nullptr;
 };
 
-std::unique_ptr<Mapped> Make(bool ours, int fd, uint64_t size, uint64_t backed) {
-  return ours ? std::make_unique<Mapped>(true, fd, size, backed) : std::make_unique<Mapped>(fd, backed);
+// Makes and ends one mapping of 96 GiB of 128; `around` is called right before and, with its base, right
+// after.
+template <typename Around>
+void MapOnce(const std::string& who, int fd, Around around) {
+  if (who == "client") {
+    aperture_region region = {};
+    region.flags = APERTURE_REGION_READ | APERTURE_REGION_WRITE | APERTURE_REGION_MMAP;
+    region.size = 128 * kGib;
+    region.backed_size = 96 * kGib;
+    const aperture_area area = {0, 96 * kGib};
+    if (aperture_region_set_areas(&region, &area, 1) != 0) Die("aperture_region_set_areas");
+    aperture_mapping map;
+    around();
+    if (aperture_map(&map, fd, &region, APERTURE_MAP_WRITE) != 0) Die("aperture_map");
+    around(map.base);
+    aperture_unmap(&map);
+    return;
+  }
+  around();
+  if (who == "ours") {
+    const Mapped mapped(true, fd, 128 * kGib, 96 * kGib);
+    around(mapped.base());
+  } else {
+    const Mapped mapped(fd, 96 * kGib);
+    around(mapped.base());
+  }
 }
 
-int Map(bool ours, int count) {
+// Takes the time and counts the mappings between its two calls.
+class Watch {
+ public:
+  void operator()() {
+    before_ = Mappings();
+    begin_ = Now();
+  }
+  void operator()(volatile uint8_t* base) {
+    took_.push_back(Now() - begin_);
+    mappings_ = Mappings() - before_;
+    base[0] = 1;
+    if (base[0] != 1) Die("the mapping does not keep what is written");
+  }
+  void Print() {
+    std::sort(took_.begin(), took_.end());
+    printf("{\"count\":%zu,\"nanoseconds\":%llu,\"mappings\":%d}\n", took_.size(),
+           static_cast<unsigned long long>(took_[took_.size() / 2]), mappings_);
+  }
+
+ private:
+  std::vector<uint64_t> took_;
+  uint64_t begin_ = 0;
+  int before_ = 0, mappings_ = 0;
+};
+
+int Map(const std::string& who, int count) {
   const int fd = memfd_create("aperture", MFD_CLOEXEC);
   if (fd < 0 || ftruncate(fd, static_cast<off_t>(96 * kGib)) < 0) Die("memfd");
-  std::vector<uint64_t> took;
-  int mappings = 0;
-  for (int i = 0; i < count; i++) {
-    const int before = Mappings();
-    const uint64_t begin = Now();
-    const std::unique_ptr<Mapped> mapped = Make(ours, fd, 128 * kGib, 96 * kGib);
-    took.push_back(Now() - begin);
-    mappings = Mappings() - before;
-    mapped->base()[0] = 1;
-    if (mapped->base()[0] != 1) Die("the mapping does not keep what is written");
-  }
-  std::sort(took.begin(), took.end());
-  printf("{\"count\":%d,\"nanoseconds\":%llu,\"mappings\":%d}\n", count,
-         static_cast<unsigned long long>(took[took.size() / 2]), mappings);
+  Watch watch;
+  for (int i = 0; i < count; i++) MapOnce<Watch&>(who, fd, watch);
+  watch.Print();
   return 0;
 }
 
@@ -169,9 +209,9 @@ int Touch(bool ours, uint64_t length, const char* folder) {
 
 int main(int argc, char** argv) {
   const bool ours = argc > 2 && strcmp(argv[2], "ours") == 0;
-  if (argc == 4 && strcmp(argv[1], "map") == 0) return Map(ours, atoi(argv[3]));
+  if (argc == 4 && strcmp(argv[1], "map") == 0) return Map(argv[2], atoi(argv[3]));
   if (argc == 5 && strcmp(argv[1], "touch") == 0)
     return Touch(ours, static_cast<uint64_t>(atoi(argv[3])) << 20, argv[4]);
-  fprintf(stderr, "usage: mapping map plain|ours COUNT, or touch plain|ours MIB FOLDER\n");
+  fprintf(stderr, "usage: mapping map plain|ours|client COUNT, or touch plain|ours MIB FOLDER\n");
   return 2;
 }

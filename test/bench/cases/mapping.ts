@@ -24,6 +24,10 @@ export const mappingCases: readonly BenchCase[] = [
         ...{ of: { side: "ours", figure: "mappings" }, base: null, target: { atMost: 2 } },
       },
       {
+        ...{ id: "map-c", measure: "the same by the client in C", against: REAL_PART, unit: "ns" },
+        ...{ of: time("client"), base: time("plain"), target: { atMost: 3 } },
+      },
+      {
         ...{ id: "map-js", measure: "the same from JavaScript, thread and promise included", against: REAL_PART, unit: "ns" },
         ...{ of: time("js"), base: time("plain"), target: null },
       },
@@ -35,6 +39,7 @@ export const mappingCases: readonly BenchCase[] = [
         sides: [
           { name: "plain", measure: () => measured([mapping, "map", "plain", count], apart.server) },
           { name: "ours", measure: () => measured([mapping, "map", "ours", count], apart.server) },
+          { name: "client", measure: () => measured([mapping, "map", "client", count], apart.server) },
           { name: "js", measure: () => measured([...program("map"), count], apart.server) },
         ],
         close: async () => undefined,

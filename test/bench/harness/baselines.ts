@@ -23,12 +23,13 @@ interface Recipe {
 
 const FOLDER = join(repository, "test/bench/baselines");
 const CLIENT_HEADERS = ["wire.h", "grpc_connection.h", "descriptor_channel.h", "lease_load.h"] as const;
-const C: Omit<Recipe, "sources"> = { headers: [], flags: ["-std=c17"], libraries: [], packages: [], proto: null };
+const C: Omit<Recipe, "sources"> = { headers: [], flags: [], libraries: [], packages: [], proto: null };
 const CLIENT: Omit<Recipe, "sources"> = {
-  ...{ headers: CLIENT_HEADERS, flags: ["-std=c++17"], libraries: ["-lnghttp2"], packages: ["libnghttp2-dev"], proto: null },
+  ...{ headers: CLIENT_HEADERS, flags: [], libraries: ["-lnghttp2"], packages: ["libnghttp2-dev"], proto: null },
 };
 /** Headers of gRPC use abseil, of which each distribution has other parts: those that its libraries need are taken along. */
 const INDIRECT = ["-Wl,--copy-dt-needed-entries"];
+const NATIVE_HEADERS = ["/native/sys/mapping.h", "/native/sys/mapping_plan.h", "/native/sys/result.h", "/native/client/aperture_client.h"];
 const NATIVE = ["mapping", "mapping_plan", "fault_guard", "result"].map((name) => `/native/sys/${name}.cc`);
 
 const RECIPES = {
@@ -38,11 +39,11 @@ const RECIPES = {
   lease_client: { ...CLIENT, sources: ["lease_client.cc", "lease_caller.cc", "grpc_connection.cc", "descriptor_channel.cc"] },
   stream_client: { ...CLIENT, sources: ["stream_client.cc", "grpc_connection.cc", "descriptor_channel.cc"] },
   mapping: {
-    ...{ sources: ["mapping.cc", ...NATIVE], headers: ["/native/sys/mapping.h", "/native/sys/mapping_plan.h", "/native/sys/result.h"] },
-    ...{ flags: ["-std=c++17", `-I${join(repository, "native")}`], libraries: ["-pthread"], packages: [], proto: null },
+    ...{ sources: ["mapping.cc", "/native/client/aperture_client.c", ...NATIVE], headers: NATIVE_HEADERS },
+    ...{ flags: ["-iquote", join(repository, "native")], libraries: ["-pthread"], packages: [], proto: null },
   },
   grpc_peer: {
-    ...{ sources: ["grpc_peer.cc"], headers: [], flags: ["-std=c++17"], libraries: [...INDIRECT, "-lgrpc++", "-lprotobuf", "-pthread"] },
+    ...{ sources: ["grpc_peer.cc"], headers: [], flags: [], libraries: [...INDIRECT, "-lgrpc++", "-lprotobuf", "-pthread"] },
     ...{ packages: ["libgrpc++-dev", "libprotobuf-dev", "protobuf-compiler", "protobuf-compiler-grpc"], proto: "peer.proto" },
   },
 } as const satisfies Record<string, Recipe>;
@@ -80,8 +81,8 @@ async function build(name: BaselineName, recipe: Recipe): Promise<string> {
     const sources = [...recipe.sources.map(pathOf), ...generated];
     const compile = async (source: string, number: number): Promise<string> => {
       const object = join(work, `${number}-${basename(source)}.o`);
-      const compiler = source.endsWith(".c") ? "gcc" : "g++";
-      await run(compiler, [...COMMON, ...recipe.flags, `-I${work}`, "-c", source, "-o", object]);
+      const [compiler, standard] = source.endsWith(".c") ? ["gcc", "-std=gnu17"] : ["g++", "-std=c++17"];
+      await run(compiler, [standard, ...COMMON, ...recipe.flags, `-I${work}`, "-c", source, "-o", object]);
       return object;
     };
     const objects = await Promise.all(sources.map(compile));

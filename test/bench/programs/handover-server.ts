@@ -51,7 +51,8 @@ const channels = new Channels({
   pollSet,
   limits: { firstCallMs: 10_000, ackMs: 10_000, descriptorsInFlight: 65_536, descriptorsPerMessage: pollSet.maxDescriptors },
   now: Date.now,
-  ...{ onRejected: () => undefined, onShown: async () => granted(null) },
+  onRejected: () => undefined,
+  onShown: async () => granted(null),
 });
 const info: DescriptorInfo = { kind: "REGION", scope: "REGION", address: null, region: 0, group: null, offset: 0n, size: 4096n };
 const opened: OpenedLease = {
@@ -64,7 +65,7 @@ async function offerForEver(channel: HandoverChannel): Promise<void> {
   for (;;) {
     const slot = channel.reserve();
     if (slot.refusal) return;
-    const sent = slot.value.offer({ ...{ leaseId: randomUUID(), kind: "DEVICE", backend: "SIMULATED", opened }, ...{ succession: false } });
+    const sent = slot.value.offer({ leaseId: randomUUID(), kind: "DEVICE", backend: "SIMULATED", succession: false, opened });
     if (sent.refusal || (await sent.value.done).result !== "ACKNOWLEDGED") return;
   }
 }
