@@ -1,9 +1,7 @@
 // Acquiring real VFIO devices, on a real kernel in an emulated machine (test/lab).
 
-import { execFile } from "node:child_process";
 import { fileURLToPath } from "node:url";
-import { promisify } from "node:util";
-import { quoted } from "../../lab/process.js";
+import { quoted, run } from "../../lab/process.js";
 import { baseline } from "../harness/baselines.js";
 import { type BenchCase, type Figures, NotMeasured, type Scale } from "../harness/case.js";
 import { program } from "../harness/processes.js";
@@ -12,10 +10,10 @@ const LAB = fileURLToPath(new URL("../../lab/run.js", import.meta.url));
 const DEADLINE_S = 460;
 
 async function guest(leaseClient: string, direct: string): Promise<Figures> {
-  const command = [...program("lab-acquire"), leaseClient, direct, "100", "5"].map(quoted).join(" ");
+  const command = [...program("lab-acquire"), leaseClient, direct, "30", "5"].map(quoted).join(" ");
   const args = [LAB, "--world", "iommufd", "--deadline", String(DEADLINE_S), "--exec", command];
-  const { stdout } = await promisify(execFile)(process.execPath, args, { maxBuffer: 16 << 20, timeout: 1000 * (DEADLINE_S + 600) });
-  return JSON.parse(stdout.trim().split("\n").at(-1) ?? "") as Figures;
+  const printed = await run(process.execPath, args);
+  return JSON.parse(printed.trim().split("\n").at(-1) ?? "") as Figures;
 }
 
 function row(id: string, device: string, figure: string): BenchCase["rows"][number] {

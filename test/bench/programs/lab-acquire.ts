@@ -36,7 +36,7 @@ for (let round = 0; round < Number(rounds); round += 1) {
     const [vfio] = readdirSync(`/sys/bus/pci/devices/${address}/vfio-dev`);
     add(`${name}Direct`, await measured([direct, `/dev/vfio/devices/${vfio}`, count], null));
     const sockets = ["--socket", daemon.socket, "--channel", `${daemon.socket}.channel`, "--address", address, "--release"];
-    const numbers = ["--connections", "1", "--count", count, "--warmup", "20", "--descriptors", "2", "--regions", "-1"];
+    const numbers = ["--connections", "1", "--count", count, "--warmup", "3", "--descriptors", "2", "--regions", "-1"];
     add(name, await measured([leaseClient, "--way", "push", ...sockets, ...numbers], null));
   }
 }
