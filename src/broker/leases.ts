@@ -35,6 +35,8 @@ export interface LeaseLimits extends RetryLimits {
   readonly endedKept: number;
   /** From a recall to the end of the lease, milliseconds. */
   readonly recallGraceMs: number;
+  /** How long a caller waits for devices, milliseconds. */
+  readonly callMs: number;
 }
 
 /** A lease with its ticket, when one was asked for. The ticket is for the caller alone: never for a log. */
@@ -142,7 +144,8 @@ export class Leases {
     const found = this.#register.visible(peer, id);
     if (found.refusal) return found;
     this.#end.start(found.value, "RELEASED", peer);
-    await found.value.ended;
+    const over = await this.#within(found.value.ended);
+    if (over === "LATE") return this.#late("still has to prove them free or to reset them. The lease is over and needs no second release");
     return granted(this.#register.view(found.value));
   }
 
@@ -239,6 +242,23 @@ export class Leases {
     if (lease) this.#recalls.recall(lease, "DEVICE_REMOVED");
   }
 
+  /** What work comes to, or LATE when a caller has waited for it long enough. */
+  async #within<T>(work: Promise<T>): Promise<T | "LATE"> {
+    let cancel = (): void => {};
+    const late = new Promise<"LATE">((resolve) => {
+      cancel = this.#clock.after(this.#limits.callMs, () => resolve("LATE"));
+    });
+    try {
+      return await Promise.race([work, late]);
+    } finally {
+      cancel();
+    }
+  }
+
+  #late(what: string): ReturnType<typeof refuse> {
+    return refuse("HOST_SLOW", `${this.#limits.callMs / 1000} s were not enough for the kernel to answer for these devices: it ${what}`);
+  }
+
   // ---- acquire ----
 
   async #acquire(peer: Peer, request: AcquireRequest, requestKey: string | null, session: LeaseSession | null): Promise<Outcome<Granted>> {
@@ -274,7 +294,11 @@ export class Leases {
     const lease = make();
     this.#give(lease, peer, channel);
     for (const claim of lease.claims) this.#book.step(claim, "ACQUIRE");
-    const opened = await this.#opening.run(lease, peer, slot.value);
+    const opened = await this.#within(this.#opening.run(lease, peer, slot.value));
+    if (opened === "LATE") {
+      this.#end.start(lease, "OPEN_FAILED");
+      return this.#late("is still opening them. The lease is undone as soon as it has");
+    }
     return opened.refusal ? opened : granted({ lease, ticket: null });
   }
 

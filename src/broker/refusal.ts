@@ -99,6 +99,11 @@ export const REASONS = {
   DEVICE_REMOVED: { status: "ABORTED", next: "choose another device: this one has left the machine" },
   HANDOVER_FAILED: { status: "ABORTED", next: "read the channel and acknowledge each offer, then try again", told: "BOTH" },
   HOST_OPERATION_FAILED: { status: "ABORTED", next: "read the operation and errno in the message; the daemon's log has more" },
+  HOST_SLOW: {
+    status: "ABORTED",
+    next: "wait until the device is free (WatchDevices tells), then try again; the daemon's limit is limits.call_ms",
+    retryMs: 10_000,
+  },
   LEASE_QUOTA: { status: "RESOURCE_EXHAUSTED", next: "release a lease first" },
   HANDOVER_PENDING: { status: "RESOURCE_EXHAUSTED", next: "acknowledge the offer that is waiting on the channel first", retryMs: 100 },
   DESCRIPTOR_LIMIT: { status: "RESOURCE_EXHAUSTED", next: "raise the daemon's RLIMIT_NOFILE, or ask for fewer devices at once" },

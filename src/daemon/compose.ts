@@ -112,6 +112,7 @@ export function compose(parts: DaemonParts): Daemon {
     suppressedLines: () => log.suppressedLines,
   });
   observer.metrics = metrics;
+  host.changes(({ kind }) => metrics.hostChanges.inc({ kind: kind.toLowerCase() }));
   let ready = false;
   const scrape = new ScrapeServer({ metrics, ready: () => ready, onFault: (where, error) => observer.fault(where, error) });
 

@@ -56,6 +56,9 @@ export function limitsOf(live: LiveSettings): Limits {
       get retryMaxMs() {
         return live.now["limits.retry_max_ms"];
       },
+      get callMs() {
+        return live.now["limits.call_ms"];
+      },
       get recallGraceMs() {
         return live.now["limits.recall_grace_ms"];
       },
@@ -68,6 +71,15 @@ export function limitsOf(live: LiveSettings): Limits {
       keepaliveTimeoutMs: live.now["limits.keepalive_timeout_ms"],
       get watchers() {
         return live.now["limits.watchers"];
+      },
+      get sessionRequests() {
+        return live.now["limits.session_requests"];
+      },
+      get ticketMs() {
+        return live.now["limits.ticket_ms"];
+      },
+      get ticketMaxMs() {
+        return live.now["limits.ticket_max_ms"];
       },
     },
   };

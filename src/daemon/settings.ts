@@ -107,6 +107,16 @@ export const SETTINGS = {
     "first wait before a quarantined device is tried again; doubled each time",
   ),
   "limits.retry_max_ms": milliseconds("live", 30_000, 10, HOUR, "longest such wait"),
+  "limits.call_ms": milliseconds(
+    "live",
+    70_000,
+    1_000,
+    HOUR,
+    "longest time in which a call is answered that waits for a device; the kernel itself waits up to 60 s for one in a reset",
+  ),
+  "limits.ticket_ms": milliseconds("live", 60_000, 1_000, 900_000, "how long a ticket works when its request does not say"),
+  "limits.ticket_max_ms": milliseconds("live", 900_000, 1_000, 900_000, "longest time that a request may ask for"),
+  "limits.session_requests": count("live", 32, 1, 1_024, "requests of one Session that wait for their answers; no more are read meanwhile"),
   "limits.recall_grace_ms": milliseconds("live", 30_000, 0, 24 * HOUR, "from the recall of a lease to its end"),
   "limits.shutdown_ms": milliseconds("live", 2_000, 0, TEN_MINUTES, "time that running calls get when the daemon stops"),
 } as const satisfies Record<string, Setting>;

@@ -12,13 +12,16 @@ import type { NameSuccessorRequest__Output } from "../generated/aperture/v1/Name
 import type { ReleaseLeaseRequest__Output } from "../generated/aperture/v1/ReleaseLeaseRequest.js";
 import { toLease } from "./translate.js";
 import { requirePeer } from "./unary.js";
-import { readAcquire, readLeaseId, readTicketOptions } from "./validate.js";
+import { readAcquire, readLeaseId, readTicketOptions, type TicketLimits } from "./validate.js";
 
 export class LeaseCalls {
   readonly #leases: Leases;
+  readonly #limits: TicketLimits;
 
-  constructor(leases: Leases) {
+  /** limits are read at each call. */
+  constructor(leases: Leases, limits: TicketLimits) {
     this.#leases = leases;
+    this.#limits = limits;
   }
 
   async acquire(
@@ -28,7 +31,7 @@ export class LeaseCalls {
   ): Promise<Outcome<AcquireLeaseResponse>> {
     const peer = requirePeer(caller);
     if (peer.refusal) return peer;
-    const wanted = readAcquire(request);
+    const wanted = readAcquire(request, this.#limits);
     if (wanted.refusal) return wanted;
     const made = await this.#leases.acquire(peer.value, wanted.value, session);
     return made.refusal ? made : granted(withTicket(made.value));
@@ -51,7 +54,7 @@ export class LeaseCalls {
   nameSuccessor(request: NameSuccessorRequest__Output, caller: Peer | null): Outcome<AcquireLeaseResponse> {
     const asked = read(request, caller);
     if (asked.refusal) return asked;
-    const options = readTicketOptions(request.ticket);
+    const options = readTicketOptions(request.ticket, this.#limits);
     if (options.refusal) return options;
     const named = this.#leases.nameSuccessor(asked.value.peer, asked.value.id, options.value);
     return named.refusal ? named : granted(withTicket(named.value));

@@ -11,14 +11,15 @@ import type { LeaseServiceHandlers } from "../generated/aperture/v1/LeaseService
 import type { WatchLeasesRequest__Output } from "../generated/aperture/v1/WatchLeasesRequest.js";
 import type { WatchLeasesResponse } from "../generated/aperture/v1/WatchLeasesResponse.js";
 import { LeaseCalls } from "./lease-calls.js";
-import { Session } from "./session.js";
+import { Session, type SessionLimits } from "./session.js";
 import { toLease } from "./translate.js";
 import { type PeerLookup, requirePeer, type Unary } from "./unary.js";
-import { pageToken, readPage } from "./validate.js";
+import { pageToken, readPage, type TicketLimits } from "./validate.js";
 import { CoalescedStream, type WatcherPlaces } from "./watching.js";
 
 export interface LeaseServiceDeps {
   readonly leases: Leases;
+  readonly limits: TicketLimits & SessionLimits;
   readonly unary: Unary;
   readonly watchers: WatcherPlaces;
   readonly peerOf: PeerLookup;
@@ -28,8 +29,17 @@ export interface LeaseServiceDeps {
   readonly stopping: () => boolean;
 }
 
-export function leaseService({ leases, unary, watchers, peerOf, onFault, onRefused, stopping }: LeaseServiceDeps): LeaseServiceHandlers {
-  const calls = new LeaseCalls(leases);
+export function leaseService({
+  leases,
+  limits,
+  unary,
+  watchers,
+  peerOf,
+  onFault,
+  onRefused,
+  stopping,
+}: LeaseServiceDeps): LeaseServiceHandlers {
+  const calls = new LeaseCalls(leases, limits);
   return {
     AcquireLease: unary((request, caller) => calls.acquire(request, caller)),
     ReleaseLease: unary((request, caller) => calls.release(request, caller)),
@@ -54,7 +64,7 @@ export function leaseService({ leases, unary, watchers, peerOf, onFault, onRefus
       }),
     Session: (call) => {
       const peer = (): Peer | null => peerOf(call.getPeer());
-      new Session(call, { calls, leases, peer, onFault, onRefused, stopping }).start();
+      new Session(call, { calls, leases, limits, peer, onFault, onRefused, stopping }).start();
     },
   };
 }

@@ -15,12 +15,14 @@ import { encodedDeviceService } from "./encoded-devices.js";
 import { type HostFacts, hostService, type ReloadReport } from "./host-service.js";
 import { leaseService } from "./lease-service.js";
 import { reflectedFiles, services } from "./protos.js";
+import type { SessionLimits } from "./session.js";
 import { makeUnary, type PeerLookup } from "./unary.js";
+import type { TicketLimits } from "./validate.js";
 import { WatcherPlaces } from "./watching.js";
 
 const SERVED = ["", "aperture.v1.DeviceService", "aperture.v1.LeaseService", "aperture.v1.HostService"] as const;
 
-export interface RpcLimits {
+export interface RpcLimits extends TicketLimits, SessionLimits {
   readonly requestBytes: number;
   readonly streamsPerConnection: number;
   /** MiB that the HTTP/2 library may use for one connection. */
@@ -69,7 +71,7 @@ export class RpcServer {
     this.#server.addService(encodedDeviceService, { ...deviceService({ inventory, backend: host.backend, unary, watchers }) });
     const { peerOf, onFault, onRefused } = deps;
     this.#server.addService(services.lease, {
-      ...leaseService({ leases, unary, watchers, peerOf, onFault, onRefused, stopping: () => this.#stopping }),
+      ...leaseService({ leases, limits: deps.limits, unary, watchers, peerOf, onFault, onRefused, stopping: () => this.#stopping }),
     });
     this.#server.addService(services.host, { ...hostService({ host, facts, inventory, leases, reload: deps.reload, unary }) });
     this.#health = new HealthImplementation(Object.fromEntries(SERVED.map((name) => [name, "NOT_SERVING" as const])));

@@ -11,12 +11,15 @@ import type { SessionResponse } from "../generated/aperture/v1/SessionResponse.j
 import type { LeaseCalls } from "./lease-calls.js";
 import { internalError, toGrpcError, toStatus } from "./status.js";
 
-/** Requests of one session that wait for their answers. */
-const MOST_UNANSWERED = 32;
+export interface SessionLimits {
+  /** Requests of one session that wait for their answers. */
+  readonly sessionRequests: number;
+}
 
 export interface SessionDeps {
   readonly calls: LeaseCalls;
   readonly leases: Leases;
+  readonly limits: SessionLimits;
   /** Asked anew for each request: a process may have exited while its connection lives on in a child. */
   readonly peer: () => Peer | null;
   readonly onFault: (where: string, error: unknown) => void;
@@ -111,7 +114,7 @@ export class Session {
 
   /** Reads no further while too much is unanswered, or the answers are not read. */
   #pace(): void {
-    if (this.#flowing && this.#unanswered.size < MOST_UNANSWERED) this.#call.resume();
+    if (this.#flowing && this.#unanswered.size < this.#deps.limits.sessionRequests) this.#call.resume();
     else this.#call.pause();
   }
 

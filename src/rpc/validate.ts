@@ -8,12 +8,18 @@ import type { DeviceFilter__Output } from "../generated/aperture/v1/DeviceFilter
 import type { TicketOptions__Output } from "../generated/aperture/v1/TicketOptions.js";
 import type { Duration__Output } from "../generated/google/protobuf/Duration.js";
 
+export interface TicketLimits {
+  /** Milliseconds that a ticket works: when the request does not say, and at the most. */
+  readonly ticketMs: number;
+  readonly ticketMaxMs: number;
+}
+
 const MAX_DEVICES = 16;
 const MAX_REGIONS = 16;
 const MAX_FILTER_ADDRESSES = 64;
 const DEFAULT_PAGE = 100;
 const MAX_PAGE = 1000;
-const TICKET_LIFETIME_MS = { default: 60_000, min: 1_000, max: 900_000 } as const;
+const LEAST_TICKET_MS = 1_000;
 const YEAR_MS = 365 * 86_400_000;
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[1-8][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
 
@@ -37,7 +43,7 @@ export function readLeaseId(text: string): Outcome<string> {
   return UUID.test(text) ? granted(text) : wrong("lease_id", `${quoted(text)} is no lease id (a UUID in lower case)`);
 }
 
-export function readAcquire(request: AcquireLeaseRequest__Output): Outcome<AcquireRequest> {
+export function readAcquire(request: AcquireLeaseRequest__Output, limits: TicketLimits): Outcome<AcquireRequest> {
   const kind = request.kind === "LEASE_KIND_DEVICE" ? "DEVICE" : request.kind === "LEASE_KIND_REGION" ? "REGION" : null;
   if (kind === null) return wrong("kind", "say LEASE_KIND_DEVICE or LEASE_KIND_REGION");
   const mode = readMode(request.mode, kind);
@@ -60,7 +66,7 @@ export function readAcquire(request: AcquireLeaseRequest__Output): Outcome<Acqui
     if (regions.refusal) return regions;
     devices.push({ address: address.value, regions: regions.value });
   }
-  const ticket = request.ticket === null ? granted(null) : readTicketOptions(request.ticket);
+  const ticket = request.ticket === null ? granted(null) : readTicketOptions(request.ticket, limits);
   if (ticket.refusal) return ticket;
   const channel = BigInt(request.channel);
   if (ticket.value !== null && channel !== 0n) return wrong("channel", "a lease with a ticket is pushed to no channel: leave it out");
@@ -79,12 +85,13 @@ function readMode(mode: AcquireLeaseRequest__Output["mode"], kind: "DEVICE" | "R
   return granted("RETAIN");
 }
 
-/** Fields left out are any user and 60 s; so is a message left out (null), where it may be. */
-export function readTicketOptions(options: TicketOptions__Output | null): Outcome<TicketOptions> {
+/** Fields left out are any user and ticketMs; so is a message left out (null), where it may be. */
+export function readTicketOptions(options: TicketOptions__Output | null, limits: TicketLimits): Outcome<TicketOptions> {
   const uid = options?._uid === "uid" ? (options.uid ?? null) : null;
   if (uid === 0xffffffff) return wrong("ticket.uid", "4294967295 is no user");
-  if (!options?.lifetime) return granted({ uid, lifetimeMs: TICKET_LIFETIME_MS.default });
-  const lifetimeMs = readDuration(options.lifetime, "ticket.lifetime", TICKET_LIFETIME_MS);
+  const max = limits.ticketMaxMs;
+  if (!options?.lifetime) return granted({ uid, lifetimeMs: Math.min(limits.ticketMs, max) });
+  const lifetimeMs = readDuration(options.lifetime, "ticket.lifetime", { min: LEAST_TICKET_MS, max });
   return lifetimeMs.refusal ? lifetimeMs : granted({ uid, lifetimeMs: lifetimeMs.value });
 }
 

@@ -3,7 +3,7 @@
 
 import type { BackendName } from "../broker/device.js";
 import { LEASE_STATES } from "../broker/lease-table.js";
-import type { EndCause, HandoverResult, HostOperation, OpenRequest, RecallCause } from "../broker/ports.js";
+import type { EndCause, HandoverResult, HostChange, HostOperation, OpenRequest, RecallCause } from "../broker/ports.js";
 import { type GoodbyeReason, REASONS, type Reason, reasonRow } from "../broker/refusal.js";
 
 export interface MetricRow {
@@ -31,6 +31,7 @@ const RECALL_CAUSES = all<RecallCause>({ DEVICE_REMOVED: true, EXPIRED: true });
 const HANDOVER_RESULTS = all<HandoverResult["result"] | "SEND_FAILED">({
   ...{ ACKNOWLEDGED: true, SHORT: true, NOT_ACKNOWLEDGED: true, SEND_FAILED: true },
 });
+const HOST_CHANGES = all<HostChange["kind"]>({ DEVICES: true, ALL: true, CLOSED: true });
 const OPERATIONS = all<HostOperation>({ open: true, probe: true, prove: true, reset: true, scan: true });
 
 /** Why the daemon closes a connection or a channel by itself. The reasons among them are what a GOODBYE says. */
@@ -111,6 +112,14 @@ export const METRICS = {
     labels: { reason: REASON_LABELS },
   },
   aperture_lease_ends_total: { type: "counter", unit: "leases", help: "Leases ended, by cause", labels: { cause: END_CAUSES } },
+  aperture_host_changes_total: {
+    ...{
+      type: "counter",
+      unit: "messages",
+      help: "What the host noticed by itself: devices that may have changed, all of them (something was lost), closed descriptors",
+    },
+    labels: { kind: HOST_CHANGES },
+  },
   aperture_handovers_total: {
     ...{ type: "counter", unit: "offers", help: "Offers by what became of them" },
     labels: { result: HANDOVER_RESULTS },

@@ -36,6 +36,7 @@ export class Metrics {
   readonly leasesPassedOn = this.#counter("aperture_leases_passed_on_total");
   readonly leaseRecalls = this.#counter("aperture_lease_recalls_total");
   readonly ticketsTaken = this.#counter("aperture_tickets_taken_total");
+  readonly hostChanges = this.#counter("aperture_host_changes_total");
   readonly handovers = this.#counter("aperture_handovers_total");
   readonly operations = this.#histogram("aperture_operation_seconds");
   readonly rejections = this.#counter("aperture_peer_rejections_total");

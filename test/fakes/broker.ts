@@ -18,6 +18,8 @@ export const ANYBODY: PolicyRule = {
   ...{ allowDeviceScope: false, allowUnreset: false, maxLeases: null, maxDurationMs: null },
 };
 
+/** How long a call waits for a device. */
+export const CALL_MS = 70_000;
 /** From a recall to the end. */
 export const GRACE_MS = 30_000;
 
@@ -45,7 +47,15 @@ export async function fakeBroker(
     next += 1;
     return `00000000-0000-4000-8000-${next.toString(16).padStart(12, "0")}`;
   };
-  const limits = { leasesPerUid, endedMs: 3_600_000, endedKept: 16, retryMinMs: 1000, retryMaxMs: 30_000, recallGraceMs: GRACE_MS };
+  const limits = {
+    leasesPerUid,
+    endedMs: 3_600_000,
+    endedKept: 16,
+    retryMinMs: 1000,
+    retryMaxMs: 30_000,
+    recallGraceMs: GRACE_MS,
+    callMs: CALL_MS,
+  };
   const leases = new Leases({
     host,
     inventory,

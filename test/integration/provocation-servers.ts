@@ -43,6 +43,7 @@ export async function servedTo(
       keepaliveMs: 30_000,
       keepaliveTimeoutMs: 20_000,
       watchers: 8,
+      ...{ ticketMs: 60_000, ticketMaxMs: 900_000, sessionRequests: 32 },
     },
     reload: () => {
       throw new Error("reloaded");

@@ -94,10 +94,10 @@ export function asked(result: Result<unknown>): Told {
   return { by: "call", result };
 }
 
-/** A refusal of acquiring one device, asked of the daemon and by aperturectl. */
-export async function acquireRefused(target: Target & { rebase(): void }, address: string): Promise<readonly Told[]> {
+/** A refusal of acquiring one device, asked of the daemon and by aperturectl (of another device, when the first is not to be had meanwhile). */
+export async function acquireRefused(target: Target & { rebase(): void }, address: string, byCli = address): Promise<readonly Told[]> {
   const bench = await LeaseBench.at(target);
-  return [asked(await bench.acquire(address)), await ctl(target, "exec", address, "--", "true")];
+  return [asked(await bench.acquire(address)), await ctl(target, "exec", byCli, "--", "true")];
 }
 
 /** In the common daemon. */

@@ -247,6 +247,22 @@ export const PROVOCATIONS = {
       return acquireRefused(daemon, NVME);
     },
   },
+  HOST_SLOW: {
+    rung: "altered",
+    provoke: async (daemons) => {
+      const answers: (() => void)[] = [];
+      const alter = (host: AlteredHost): void => {
+        host.opening = () => new Promise((resolve) => void answers.push(() => resolve(null)));
+      };
+      const daemon = await daemons.altered({ config: `limits.call_ms = 1000\n${ALL_ALLOWED}`, alter });
+      await attached(daemon);
+      const told = await acquireRefused(daemon, NVME, VF);
+      for (const answer of answers) answer();
+      const bench = await LeaseBench.at(daemon);
+      for (const address of [NVME, VF]) await bench.becomes(address, "FREE");
+      return told;
+    },
+  },
   LEASE_QUOTA: {
     rung: "daemon",
     provoke: async (daemons) => {

@@ -32,7 +32,11 @@ const TICKET: OptionSpec = {
 
 const FOR_WHOM: readonly OptionSpec[] = [
   { name: "uid", value: "UID", summary: "only a process of this user may use the ticket (default: any that knows it)" },
-  { name: "lifetime", value: "SECONDS", summary: "how long the ticket can be used: 1 to 900 (default 60)" },
+  {
+    name: "lifetime",
+    value: "SECONDS",
+    summary: "how long the ticket can be used: 1 to 900 (default 60), unless the daemon is configured otherwise",
+  },
 ];
 
 export const LEASING_COMMANDS: readonly CommandSpec[] = [

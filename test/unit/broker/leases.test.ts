@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { ANYBODY, client, type FakeBroker, fakeBroker, hold, leaseOf, settle, wish } from "../../fakes/broker.js";
+import { ANYBODY, CALL_MS, client, type FakeBroker, fakeBroker, hold, leaseOf, settle, wish } from "../../fakes/broker.js";
 import { fakeAddress } from "../../fakes/host.js";
 
 const A = fakeAddress(1);
@@ -271,6 +271,51 @@ describe("[pure] leases", () => {
     const third = await broker.leases.acquire(client(broker, 3, 1000), wish(fakeAddress(3)));
     assert.equal(third.refusal?.reason, "LEASE_QUOTA");
     assert.equal((await hold(broker, client(broker, 4, 1001), fakeAddress(3))).refusal, null);
+  });
+
+  it("answers a caller after call_ms although the kernel has not, and undoes the lease when it has", async () => {
+    const broker = await fakeBroker([[1]]);
+    const peer = client(broker, 1, 1000);
+    let opened = (): void => {};
+    broker.host.between = (step) => (step === "open" ? new Promise((resolve) => (opened = resolve)) : undefined);
+    const asked = broker.leases.acquire(peer, wish(A));
+    await settle();
+    broker.clock.advance(CALL_MS - 1);
+    await settle();
+    assert.equal(await Promise.race([asked, "waits"]), "waits");
+    broker.clock.advance(1);
+    assert.equal((await asked).refusal?.reason, "HOST_SLOW");
+    assert.equal(stateOf(broker, A), "OPENING", "the kernel has it still");
+    assert.equal((await broker.leases.acquire(client(broker, 2, 1000), wish(A))).refusal?.reason, "DEVICE_BUSY");
+    opened();
+    await settle();
+    assert.equal(stateOf(broker, A), "FREE");
+    assert.equal(broker.leases.activeCount(), 0);
+    assert.equal(broker.host.openLeases, 0);
+    broker.host.between = () => {};
+    // The channel is free for another offer.
+    assert.equal((await hold(broker, peer, A)).refusal, null);
+    sound(broker);
+  });
+
+  it("answers a release after call_ms although the reset is not over", async () => {
+    const broker = await fakeBroker([[1]]);
+    const peer = client(broker, 1, 1000);
+    const lease = await hold(broker, peer, A);
+    let reset = (): void => {};
+    broker.host.between = (step) => (step === "reset" ? new Promise((resolve) => (reset = resolve)) : undefined);
+    const id = lease.value?.id ?? "";
+    const released = broker.leases.release(peer, id);
+    await settle();
+    broker.clock.advance(CALL_MS);
+    assert.equal((await released).refusal?.reason, "HOST_SLOW");
+    assert.equal(stateOf(broker, A), "RESETTING");
+    reset();
+    await settle();
+    assert.equal(stateOf(broker, A), "FREE");
+    assert.equal(broker.leases.get(peer, id).value?.endCause, "RELEASED");
+    assert.equal(broker.clock.pending, 0, "no timer is left");
+    sound(broker);
   });
 
   it("needs a channel, and one offer at a time on it", async () => {

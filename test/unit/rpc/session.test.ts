@@ -73,6 +73,7 @@ function scene(): Scene {
   new Session(made.call as unknown as ServerDuplexStream<SessionRequest__Output, SessionResponse>, {
     calls: calls as unknown as LeaseCalls,
     leases: leases as unknown as Leases,
+    limits: { sessionRequests: 8 },
     peer: () => null,
     onFault: (_where, error) => made.faults.push(error),
     onRefused: () => undefined,
@@ -86,16 +87,16 @@ const OPTIONS = { sequence: "0", options: { endLeases: true }, request: "options
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 describe("[pure] a session", () => {
-  it("reads no further at 32 requests without answer, and goes on at 31", async () => {
+  it("reads no further at as many requests without answer as the limit says, and goes on at one less", async () => {
     const { call, running } = scene();
-    for (let i = 0; i < 31; i += 1) call.say(release(i));
+    for (let i = 0; i < 7; i += 1) call.say(release(i));
     assert.equal(call.reading, true);
-    call.say(release(31));
+    call.say(release(7));
     assert.equal(call.reading, false);
     running.pop()?.();
     await turn();
     assert.equal(call.reading, true);
-    assert.deepEqual(call.answers, [{ release: {}, sequence: "31" }], "in whatever order they come");
+    assert.deepEqual(call.answers, [{ release: {}, sequence: "7" }], "in whatever order they come");
   });
 
   it("reads no further while its answers are not read", async () => {

@@ -15,6 +15,7 @@ import {
 } from "../../../src/rpc/validate.js";
 
 const GOOD = "0000:01:00.0";
+const LIMITS = { ticketMs: 60_000, ticketMaxMs: 900_000 };
 
 function request(change: Partial<AcquireLeaseRequest__Output>): AcquireLeaseRequest__Output {
   const base = {
@@ -36,7 +37,7 @@ function ticket(change: { readonly uid?: number; readonly seconds?: number; read
 }
 
 function fieldOf(change: Partial<AcquireLeaseRequest__Output>): string | undefined {
-  const { refusal } = readAcquire(request(change));
+  const { refusal } = readAcquire(request(change), LIMITS);
   return refusal === null ? "accepted" : refusal.metadata["field"];
 }
 
@@ -50,14 +51,25 @@ describe("[pure] requests are read with distrust", () => {
   });
 
   it("reads tickets and durations to the bound, with their defaults", () => {
-    assert.deepEqual(readAcquire(request({ ticket: ticket({}) })).value?.ticket, { uid: null, lifetimeMs: 60_000 });
-    assert.deepEqual(readTicketOptions(null).value, { uid: null, lifetimeMs: 60_000 });
-    assert.deepEqual(readTicketOptions(ticket({ uid: 0 })).value, { uid: 0, lifetimeMs: 60_000 });
-    for (const seconds of [1, 900]) assert.equal(readTicketOptions(ticket({ seconds })).value?.lifetimeMs, seconds * 1000);
-    assert.equal(readTicketOptions(ticket({ seconds: 1, nanos: 999_999_999 })).value?.lifetimeMs, 1999);
-    assert.equal(readAcquire(request({})).value?.maxDurationMs, null);
+    assert.deepEqual(readAcquire(request({ ticket: ticket({}) }), LIMITS).value?.ticket, { uid: null, lifetimeMs: 60_000 });
+    assert.deepEqual(readTicketOptions(null, LIMITS).value, { uid: null, lifetimeMs: 60_000 });
+    assert.deepEqual(readTicketOptions(ticket({ uid: 0 }), LIMITS).value, { uid: 0, lifetimeMs: 60_000 });
+    for (const seconds of [1, 900]) assert.equal(readTicketOptions(ticket({ seconds }), LIMITS).value?.lifetimeMs, seconds * 1000);
+    assert.equal(readTicketOptions(ticket({ seconds: 1, nanos: 999_999_999 }), LIMITS).value?.lifetimeMs, 1999);
+    assert.equal(readAcquire(request({}), LIMITS).value?.maxDurationMs, null);
     for (const seconds of [1, 31_536_000])
-      assert.equal(readAcquire(request({ maxDuration: { seconds: String(seconds), nanos: 0 } })).value?.maxDurationMs, seconds * 1000);
+      assert.equal(
+        readAcquire(request({ maxDuration: { seconds: String(seconds), nanos: 0 } }), LIMITS).value?.maxDurationMs,
+        seconds * 1000,
+      );
+  });
+
+  it("lets a ticket live as long as the limits say", () => {
+    const short = { ticketMs: 60_000, ticketMaxMs: 5_000 };
+    assert.equal(readTicketOptions(null, short).value?.lifetimeMs, 5_000);
+    assert.equal(readTicketOptions(ticket({ seconds: 5 }), short).value?.lifetimeMs, 5_000);
+    assert.match(readTicketOptions(ticket({ seconds: 6 }), short).refusal?.message ?? "", /6 s, where 1 to 5 s are allowed/);
+    assert.equal(readTicketOptions(null, { ticketMs: 2_000, ticketMaxMs: 5_000 }).value?.lifetimeMs, 2_000);
   });
 
   it("names the field that is wrong", () => {
