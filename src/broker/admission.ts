@@ -24,7 +24,8 @@ export interface AdmissionContext {
   readonly rules: readonly PolicyRule[];
   /** The peer, as policy knows it. */
   readonly caller: Caller;
-  readonly active: Iterable<Lease>;
+  /** The leases of the peer's user that have not ended. */
+  readonly own: Iterable<Lease>;
   readonly leasesPerUid: number;
 }
 
@@ -57,8 +58,8 @@ export function admit(context: AdmissionContext, peer: Peer, request: AcquireReq
 }
 
 /** The user's leases in all, and those under each rule that has a limit of its own. A lease over devices of several rules counts for every rule. */
-function quota({ active, leasesPerUid }: AdmissionContext, peer: Peer, rules: readonly PolicyRule[]): Outcome<null> {
-  const own = [...active].filter((lease) => lease.owner.uid === peer.uid).map((lease) => lease.terms.policyRule);
+function quota({ own: leases, leasesPerUid }: AdmissionContext, peer: Peer, rules: readonly PolicyRule[]): Outcome<null> {
+  const own = Array.from(leases, (lease) => lease.terms.policyRule);
   const refused = (held: number, limit: number, under: string): ReturnType<typeof refuse> =>
     refuse("LEASE_QUOTA", `uid ${peer.uid} has ${held} leases${under}, and ${limit} is the most it may hold at once`, {
       limit: String(limit),

@@ -6,19 +6,25 @@ import type { Inventory } from "./inventory.js";
 import type { Claim } from "./lease.js";
 import { type LeaseEffect, type LeaseEvent, transition } from "./lease-table.js";
 import type { Observer } from "./ports.js";
-import { tiedTo } from "./reset-set.js";
+import { HotResets, tiedTo } from "./reset-set.js";
 
 export class Book {
   readonly #inventory: Inventory;
   readonly #observer: Observer;
   readonly #onStep: (claim: Claim) => void;
   readonly #claims = new Map<Address, Claim>();
+  readonly #hotResets = new HotResets();
 
   /** onStep: a claim is in another state. */
   constructor(inventory: Inventory, observer: Observer, onStep: (claim: Claim) => void) {
     this.#inventory = inventory;
     this.#observer = observer;
     this.#onStep = onStep;
+    for (const view of inventory.views()) this.#hotResets.set(view);
+    inventory.subscribe(({ kind, view }) => {
+      if (kind === "REMOVED") this.#hotResets.delete(view.facts.address);
+      else this.#hotResets.set(view);
+    });
   }
 
   claimOf(address: Address): Claim | null {
@@ -34,8 +40,7 @@ export class Book {
    * reset takes down with it when nothing else clears it (reset-set.ts). Devices the inventory does not list (bridges) cannot be leased and need no lock.
    */
   atomicSet(facts: DeviceFacts): readonly Address[] {
-    const probe = this.#inventory.get(facts.address)?.probe ?? null;
-    const tied = tiedTo({ facts, probe }, this.#inventory.views(), (address) => this.#inventory.get(address));
+    const tied = tiedTo(facts, this.#hotResets, (address) => this.#inventory.get(address));
     return [...tied].filter((address) => address === facts.address || this.#inventory.get(address) !== null).sort();
   }
 

@@ -43,8 +43,12 @@ export class Inventory {
   readonly #entries = new Map<Address, Entry>();
   readonly #listeners = new Set<(change: InventoryChange) => void>();
   #revision = 0n;
-  /** Ordered views; made anew after a change, only when somebody asks. */
-  #ordered: readonly DeviceView[] | null = null;
+  /** By IOMMU group. */
+  readonly #groups = new Map<number, Set<Entry>>();
+  /** In order of address; made anew, when somebody asks, after a device has come or gone. */
+  #ordered: readonly Entry[] | null = null;
+  /** The views of these; made anew after any change. */
+  #views: readonly DeviceView[] | null = null;
   #refreshing: Promise<void> | null = null;
   /** A refresh was asked for while one ran: what it saw may be older than the wish. */
   #again = false;
@@ -74,11 +78,12 @@ export class Inventory {
 
   /** All devices, ordered by address. */
   list(): readonly DeviceView[] {
-    this.#ordered ??= [...this.#entries.values()].map((entry) => entry.view).sort((a, b) => compare(a.facts.address, b.facts.address));
-    return this.#ordered;
+    this.#ordered ??= [...this.#entries.values()].sort((a, b) => compare(a.facts.address, b.facts.address));
+    this.#views ??= this.#ordered.map((entry) => entry.view);
+    return this.#views;
   }
 
-  /** All devices, in no order: what list() costs after each change is the ordering. */
+  /** All devices, in no order. */
   *views(): Generator<DeviceView> {
     for (const entry of this.#entries.values()) yield entry.view;
   }
@@ -178,6 +183,8 @@ export class Inventory {
     for (const [address, entry] of this.#entries) {
       if (seen.has(address) || only?.has(address) === false) continue;
       this.#entries.delete(address);
+      this.#leaveGroup(entry);
+      this.#ordered = null;
       entry.state = "REMOVED";
       entry.stateDetail = "";
       this.#changed(entry, "REMOVED");
@@ -190,6 +197,8 @@ export class Inventory {
       const base = { facts, probe: null, probeRefusal: null, probing: false, state: "FREE" as const, stateDetail: "" };
       const fresh: Entry = { ...base, view: { ...base, ineligibleReasons: [], generation: 0n } };
       this.#entries.set(facts.address, fresh);
+      this.#joinGroup(fresh);
+      this.#ordered = null;
       this.#changed(fresh);
       return;
     }
@@ -199,8 +208,26 @@ export class Inventory {
       entry.probe = null;
       entry.probeRefusal = null;
     }
+    this.#leaveGroup(entry);
     entry.facts = facts;
+    this.#joinGroup(entry);
     this.#changed(entry);
+  }
+
+  #joinGroup(entry: Entry): void {
+    const group = entry.facts.iommuGroup?.id;
+    if (group === undefined) return;
+    const members = this.#groups.get(group);
+    if (members) members.add(entry);
+    else this.#groups.set(group, new Set([entry]));
+  }
+
+  #leaveGroup(entry: Entry): void {
+    const group = entry.facts.iommuGroup?.id;
+    if (group === undefined) return;
+    const members = this.#groups.get(group);
+    members?.delete(entry);
+    if (members?.size === 0) this.#groups.delete(group);
   }
 
   /** Resolves when no probe is running. */
@@ -211,8 +238,9 @@ export class Inventory {
   /** askAgain: also what could not be read or was not ready the last time. */
   #startProbes(askAgain: boolean): void {
     for (const entry of this.#entries.values()) {
-      const group = entry.facts.iommuGroup?.id ?? -1;
-      if (!wantsProbe(entry, askAgain) || this.#probing.has(group)) continue;
+      // Only what has a group is ever probed.
+      const group = entry.facts.iommuGroup?.id;
+      if (group === undefined || !wantsProbe(entry, askAgain) || this.#probing.has(group)) continue;
       const run = this.#probeGroup(group, askAgain).finally(() => this.#probing.delete(group));
       this.#probing.set(group, run);
     }
@@ -223,9 +251,8 @@ export class Inventory {
     // By binding: one that was bound anew meanwhile is another question.
     const asked = new Set<string>();
     for (;;) {
-      const next = [...this.#entries.values()].find(
-        (entry) => (entry.facts.iommuGroup?.id ?? -1) === group && !asked.has(binding(entry)) && wantsProbe(entry, askAgain),
-      );
+      const members = [...(this.#groups.get(group) ?? [])];
+      const next = members.find((entry) => !asked.has(binding(entry)) && wantsProbe(entry, askAgain));
       if (!next) return;
       asked.add(binding(next));
       await this.#probe(next);
@@ -261,7 +288,7 @@ export class Inventory {
 
   #changed(entry: Entry, kind: InventoryChange["kind"] = "CHANGED"): void {
     this.#revision += 1n;
-    this.#ordered = null;
+    this.#views = null;
     entry.view = {
       facts: entry.facts,
       probe: entry.probe,

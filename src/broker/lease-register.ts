@@ -23,6 +23,7 @@ export class LeaseRegister {
   readonly #clock: Clock;
   readonly #operators: ReadonlySet<number>;
   readonly #active = new Map<string, Lease>();
+  readonly #byOwner = new Map<number, Set<Lease>>();
   readonly #ended: EndedLeases;
   readonly #watchers = new Set<Watcher>();
 
@@ -48,6 +49,11 @@ export class LeaseRegister {
     return this.#active.values();
   }
 
+  /** Those that processes of this user have made. */
+  ownedBy(uid: number): ReadonlySet<Lease> {
+    return this.#byOwner.get(uid) ?? new Set();
+  }
+
   /** One that has not ended. */
   get(id: string): Lease | null {
     return this.#active.get(id) ?? null;
@@ -55,11 +61,17 @@ export class LeaseRegister {
 
   add(lease: Lease): void {
     this.#active.set(lease.id, lease);
+    const own = this.#byOwner.get(lease.owner.uid);
+    if (own) own.add(lease);
+    else this.#byOwner.set(lease.owner.uid, new Set([lease]));
   }
 
   /** It has ended. remember: its owner was told that there is such a lease. */
   over(lease: Lease, remember: boolean): void {
     this.#active.delete(lease.id);
+    const own = this.#byOwner.get(lease.owner.uid);
+    own?.delete(lease);
+    if (own?.size === 0) this.#byOwner.delete(lease.owner.uid);
     if (remember) this.#ended.add(lease, lease.endTime ?? this.#clock.now());
     this.#tell(lease, "ENDED", null);
     lease.markEnded();

@@ -274,7 +274,7 @@ export class Leases {
       tenants,
       rules: this.#rules,
       caller: caller.value,
-      active: this.#register.all(),
+      own: this.#register.ownedBy(peer.uid),
       leasesPerUid: this.#limits.leasesPerUid,
     };
     const admission = admit(context, peer, request);

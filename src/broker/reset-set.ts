@@ -22,25 +22,52 @@ export function isLeasedTogether(known: Known): boolean {
   return known.probe !== null && !known.probe.resetSupported && known.probe.resetSet !== null;
 }
 
-/** Every address that is tied to the device through the groups and hot resets of the listed ones, directly or over others; listed or not. */
-export function tiedTo(start: Known, listed: Iterable<Known>, get: (address: Address) => Known | null): ReadonlySet<Address> {
-  const hotResets = new Set<readonly Address[]>();
-  const consider = (known: Known): void => {
+/** Which hot resets a device is part of: its own, and those of others. Kept up to date, because it is asked at each acquire and a host can have thousands of devices. */
+export class HotResets {
+  /** What must be leased together because of one device's reset. */
+  readonly #of = new Map<Address, readonly Address[]>();
+  /** Device → the sets that name it, each by the device that it is of. */
+  readonly #naming = new Map<Address, Map<Address, readonly Address[]>>();
+
+  /** What is known of a device now. */
+  set(known: Known): void {
+    const { address } = known.facts;
     const addresses = isLeasedTogether(known) ? (resetSetOf(known)?.addresses ?? []) : [];
-    if (addresses.length > 1) hotResets.add(addresses);
-  };
-  consider(start);
-  for (const known of listed) consider(known);
-  const found = new Set<Address>([start.facts.address]);
+    const before = this.#of.get(address);
+    if (before === addresses) return;
+    this.delete(address);
+    if (addresses.length < 2) return;
+    this.#of.set(address, addresses);
+    for (const named of addresses) {
+      const naming = this.#naming.get(named) ?? new Map<Address, readonly Address[]>();
+      naming.set(address, addresses);
+      this.#naming.set(named, naming);
+    }
+  }
+
+  delete(address: Address): void {
+    for (const named of this.#of.get(address) ?? []) {
+      const naming = this.#naming.get(named);
+      naming?.delete(address);
+      if (naming?.size === 0) this.#naming.delete(named);
+    }
+    this.#of.delete(address);
+  }
+
+  /** The sets that name the device. */
+  naming(address: Address): Iterable<readonly Address[]> {
+    return this.#naming.get(address)?.values() ?? [];
+  }
+}
+
+/** Every address that is tied to the device through groups and hot resets, directly or over others; listed or not. */
+export function tiedTo(start: DeviceFacts, hotResets: HotResets, get: (address: Address) => Known | null): ReadonlySet<Address> {
+  const found = new Set<Address>([start.address]);
   // A set in JavaScript is walked to its end also when it grows meanwhile.
   for (const address of found) {
-    const group = (address === start.facts.address ? start : get(address))?.facts.iommuGroup;
+    const group = (address === start.address ? start : get(address)?.facts)?.iommuGroup;
     for (const member of group?.members ?? []) found.add(member.address);
-    for (const addresses of hotResets) {
-      if (!addresses.includes(address)) continue;
-      hotResets.delete(addresses);
-      for (const other of addresses) found.add(other);
-    }
+    for (const addresses of hotResets.naming(address)) for (const other of addresses) found.add(other);
   }
   return found;
 }

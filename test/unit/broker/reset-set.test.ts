@@ -87,6 +87,30 @@ describe("[pure] atomic sets", () => {
     assert.deepEqual(broker.observer.faults, []);
   });
 
+  it("what once was tied is not any more: read again with another answer, or gone", async () => {
+    const broker = await fakeBroker([[1], [2], [3]]);
+    await readAgain(broker, A, "UNSUPPORTED", [A, B, C]);
+    await readAgain(broker, A, "UNSUPPORTED", [A, B]);
+    const peer = client(broker, 1, 1000);
+    const lockedWith = async (address: Address): Promise<readonly Address[]> => {
+      const lease = await hold(broker, peer, address);
+      const locked = [A, B, C].filter((each) => stateOf(broker, each) === "HELD");
+      await broker.leases.release(peer, lease.value?.id ?? "");
+      return locked;
+    };
+    assert.deepEqual(await lockedWith(C), [C]);
+    assert.deepEqual(await lockedWith(B), [A, B]);
+    await readAgain(broker, A, "DONE", [A, B]);
+    assert.deepEqual(await lockedWith(B), [B]);
+    await readAgain(broker, A, "UNSUPPORTED", [A, B, C]);
+    assert.deepEqual(await lockedWith(C), [A, B, C]);
+    broker.host.device(A).present = false;
+    await broker.inventory.refresh();
+    assert.deepEqual(await lockedWith(B), [B]);
+    // Nothing holds B and C together but the device that has gone.
+    assert.deepEqual(await lockedWith(C), [C]);
+  });
+
   it("bridges and what else is no device of the inventory need no lock", async () => {
     const broker = await fakeBroker([[1]]);
     await readAgain(broker, A, "UNSUPPORTED", [A, fakeAddress(30)]);
