@@ -28,6 +28,7 @@
         "sys/result.cc",
         "sys/scm.cc",
         "sys/serial_queue.cc",
+        "sys/workers.cc",
         "sys/socket.cc",
         "sys/uevent.cc",
         "sys/listen_unix.cc",

@@ -92,7 +92,7 @@ export interface ProgramFacts {
 }
 
 /**
- * One FIFO of blocking operations, run on a native thread of its own that lives only while there is work. BIND, RESET, the last
+ * One FIFO of blocking operations, run on a native thread that it has only while there is work. BIND, RESET, the last
  * close of a device and a read of a device that is not ready can take 0.1 to 256 s in the kernel: they never run on the event loop nor on
  * libuv's pool (four threads: one slow device would stop the others). One queue a device; operations of one queue never overlap.
  */
@@ -101,6 +101,8 @@ export interface BlockingQueue {
   open(path: string, access: "read" | "readwrite"): Promise<SysResult<number>>;
   /** close(2). The last close of a VFIO device resets it, so this can take as long as a reset. */
   close(fd: number): Promise<SysResult<null>>;
+  /** close(2) of each in this order (at most 1024), as one operation: the thread is woken once. All are closed whatever one answers; error: the first. */
+  closeAll(fds: readonly number[]): Promise<SysResult<null>>;
   /** VFIO_DEVICE_BIND_IOMMUFD; value: device id in the iommufd. token: VF token as a UUID string, or null. */
   bindIommufd(deviceFd: number, iommufd: number, token: string | null, subject: string): Promise<SysResult<number>>;
   /** IOMMU_OPTION_RLIMIT_MODE = 1: pinned memory counts against the process that maps it, as with the container, not against its user; only on a fresh iommufd, needs CAP_SYS_RESOURCE. */

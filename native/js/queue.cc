@@ -16,6 +16,9 @@ namespace aperture {
 
 namespace {
 
+// Descriptors closed by one call.
+constexpr size_t kMostAtOnce = 1024;
+
 // What outlives the JavaScript object when that is collected while operations are pending.
 struct QueueState {
   explicit QueueState(const std::string& name) : queue(name) {}
@@ -47,6 +50,12 @@ class BlockingQueue : public Napi::ObjectWrap<BlockingQueue> {
   Napi::Value Close(const Napi::CallbackInfo& info) {
     const int fd = Args(info, "BlockingQueue.close").Descriptor(0, "fd");
     return Run<None>(info, "close", "descriptor " + std::to_string(fd), [=] { return CloseDescriptor(fd); });
+  }
+
+  Napi::Value CloseAll(const Napi::CallbackInfo& info) {
+    const std::vector<int> fds = Args(info, "BlockingQueue.closeAll").Descriptors(0, "fds", kMostAtOnce);
+    return Run<None>(info, "close", std::to_string(fds.size()) + " descriptors",
+                     [=] { return CloseDescriptors(fds); });
   }
 
   Napi::Value Bind(const Napi::CallbackInfo& info) {
@@ -262,6 +271,7 @@ Napi::Function BlockingQueueClass(Napi::Env env) {
       {
           BlockingQueue::InstanceMethod<&BlockingQueue::Open>("open"),
           BlockingQueue::InstanceMethod<&BlockingQueue::Close>("close"),
+          BlockingQueue::InstanceMethod<&BlockingQueue::CloseAll>("closeAll"),
           BlockingQueue::InstanceMethod<&BlockingQueue::Bind>("bindIommufd"),
           BlockingQueue::InstanceMethod<&BlockingQueue::RlimitMode>("iommufdSetRlimitMode"),
           BlockingQueue::InstanceMethod<&BlockingQueue::IommuInfo>("iommuInfo"),

@@ -41,6 +41,15 @@ Result<None> CloseDescriptor(int fd) {
   return None();
 }
 
+Result<None> CloseDescriptors(const std::vector<int>& fds) {
+  Result<None> first = None();
+  for (const int fd : fds) {
+    Result<None> closed = CloseDescriptor(fd);
+    if (!closed.ok() && first.ok()) first = std::move(closed);
+  }
+  return first;
+}
+
 Result<UniqueFd> Duplicate(int fd) {
   const int other = fcntl(fd, F_DUPFD_CLOEXEC, 0);
   if (other < 0) return MakeError("fcntl(F_DUPFD_CLOEXEC)", errno, Name(fd));

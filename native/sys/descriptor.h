@@ -17,6 +17,8 @@ Result<UniqueFd> OpenPath(const std::string& path, Access access);
 // A second open file of what fd refers to: its own offset, flags and leases, unlike a duplicate.
 Result<UniqueFd> Reopen(int fd, Access access);
 Result<None> CloseDescriptor(int fd);
+// In this order, all of them whatever one answers. The first error.
+Result<None> CloseDescriptors(const std::vector<int>& fds);
 Result<UniqueFd> Duplicate(int fd);
 Result<None> ClearCloseOnExec(int fd);
 

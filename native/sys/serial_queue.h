@@ -1,11 +1,9 @@
-// A FIFO of blocking tasks on a thread that exists only while there is work. VFIO calls can stay in the
+// A FIFO of blocking tasks on a thread that it has only while there is work. VFIO calls can stay in the
 // kernel for 0.1 to 256 s, and often cannot be interrupted: the thread is detached and shares its state by
 // reference counting, so that nobody ever has to wait for it, process exit included.
 #pragma once
 
-#include <deque>
 #include <memory>
-#include <mutex>
 #include <string>
 
 namespace aperture {
@@ -19,20 +17,13 @@ class Task {
 
 class SerialQueue {
  public:
-  // name: of the thread; the kernel keeps its first 15 bytes.
+  // name: of its thread; the kernel keeps its first 15 bytes.
   explicit SerialQueue(const std::string& name);
   // 0; or the errno of pthread_create, and then the task is still the caller's.
   int Push(std::unique_ptr<Task>& task);
 
  private:
-  struct State {
-    std::mutex mutex;
-    std::deque<std::unique_ptr<Task>> tasks;
-    bool running = false;
-    std::string name;
-  };
-  static void* Main(void* argument);
-
+  class State;
   std::shared_ptr<State> state_;
 };
 

@@ -2,13 +2,18 @@
 #include "sys/serial_queue.h"
 
 #include <dirent.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <condition_variable>
 #include <functional>
+#include <mutex>
+#include <set>
 
 #include "check.h"
+#include "sys/workers.h"
 
 namespace aperture {
 namespace {
@@ -63,6 +68,13 @@ int CountThreads(const char* name) {
   return count;
 }
 
+bool Until(const std::function<bool()>& holds) {
+  const struct timespec pause = {0, 1000000};
+  int left = 10000;
+  while (!holds() && left-- > 0) nanosleep(&pause, nullptr);
+  return left > 0;
+}
+
 TEST(queue_keeps_order) {
   SerialQueue queue("check-order");
   std::vector<int> seen;
@@ -86,11 +98,47 @@ TEST(queue_ends_its_thread_and_starts_another) {
     started->Wait();
     CHECK(CountThreads("check-thread") == 1);
     held->Open();
-    const struct timespec pause = {0, 1000000};
-    int left = 5000;
-    while (CountThreads("check-thread") != 0 && left-- > 0) nanosleep(&pause, nullptr);
-    CHECK(left > 0);
+    CHECK(Until([] { return CountThreads("check-thread") == 0; }));
   }
+}
+
+// A call after a call is what a lease is made of.
+TEST(a_thread_that_has_just_ended_its_work_takes_the_next) {
+  std::set<pid_t> threads;
+  for (int round = 0; round < 200; round++) {
+    SerialQueue queue("check-reuse");
+    const SharedGate done = std::make_shared<Gate>();
+    pid_t thread = 0;
+    Push(&queue, [&thread, done] {
+      thread = static_cast<pid_t>(syscall(SYS_gettid));
+      done->Open();
+    });
+    done->Wait();
+    threads.insert(thread);
+  }
+  // The one before may not be idle yet when the next is wanted.
+  CHECK(threads.size() < 20);
+}
+
+TEST(few_threads_wait_for_work_and_not_for_long) {
+  constexpr int kMany = 16;
+  std::vector<SharedGate> held;
+  std::vector<SharedGate> started;
+  for (int i = 0; i < kMany; i++) {
+    SerialQueue queue("check-many");
+    held.push_back(std::make_shared<Gate>());
+    started.push_back(std::make_shared<Gate>());
+    Push(&queue, [open = started.back(), wait = held.back()] {
+      open->Open();
+      wait->Wait();
+    });
+  }
+  for (const SharedGate& gate : started) gate->Wait();
+  CHECK(CountThreads("check-many") == kMany);
+  for (const SharedGate& gate : held) gate->Open();
+  CHECK(Until([] { return CountThreads("check-many") == 0; }));
+  CHECK(CountThreads(kIdleWorkerName) <= 4);
+  CHECK(Until([] { return CountThreads(kIdleWorkerName) == 0; }));
 }
 
 TEST(queues_do_not_wait_for_each_other) {

@@ -55,14 +55,20 @@ export class Holding {
     this.#held = [];
     const uses = [...this.#uses.values()];
     this.#uses.clear();
-    // A queue is first in, first out: order within a device holds, and devices do not wait for each other.
-    await Promise.all(held.map((entry) => this.#close(entry)));
+    const byQueue = new Map<BlockingQueue, number[]>();
+    for (const { descriptor, queue } of held) {
+      if (!descriptor.isOpen) continue;
+      const descriptors = byQueue.get(queue);
+      if (descriptors) descriptors.push(descriptor.take());
+      else byQueue.set(queue, [descriptor.take()]);
+    }
+    // Order within a device holds, and devices do not wait for each other.
+    await Promise.all(Array.from(byQueue, ([queue, descriptors]) => this.#closeOn(queue, descriptors)));
     for (const use of uses) use.release();
   }
 
-  async #close(held: Held): Promise<void> {
-    if (!held.descriptor.isOpen) return;
-    const closed = await held.queue.close(held.descriptor.take());
+  async #closeOn(queue: BlockingQueue, descriptors: readonly number[]): Promise<void> {
+    const closed = await queue.closeAll(descriptors);
     // Linux frees the number whatever close(2) answers, so there is nothing to try again; but it should not happen.
     if (closed.error !== null) this.#observer.fault("host.close", new Error(text(closed.error)));
   }

@@ -81,7 +81,7 @@ export class SimulatedFiles {
 
   /** On the queue: the last close of a file that a client has filled gives gigabytes back. */
   async #closeAll(files: ReadonlyMap<number, OwnedDescriptor>): Promise<void> {
-    await Promise.all([...files.values()].map((file) => this.#queue.close(file.take())));
+    await this.#queue.closeAll([...files.values()].map((file) => file.take()));
   }
 }
 

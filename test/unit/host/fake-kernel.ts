@@ -180,6 +180,15 @@ class FakeQueue implements BlockingQueue {
     return failed === null ? good(null) : { value: null, error: failed };
   }
 
+  async closeAll(fds: readonly number[]): Promise<SysResult<null>> {
+    let first: SysResult<null> = good(null);
+    for (const fd of fds) {
+      const closed = await this.close(fd);
+      if (first.error === null) first = closed;
+    }
+    return first;
+  }
+
   bindIommufd(deviceFd: number, iommufd: number, token: string | null, subject: string): Promise<SysResult<number>> {
     return this.#call(token === null ? "VFIO_DEVICE_BIND_IOMMUFD" : "VFIO_DEVICE_BIND_IOMMUFD token", subject, () => {
       const file = this.#kernel.files.get(deviceFd);

@@ -8,7 +8,7 @@ import { type BlockingQueue, native } from "../../../src/native.js";
 import { must, openDescriptors } from "../../contract/client-side.js";
 
 /** A real queue that tells of each call of one method. */
-function watched(name: string, method: "close" | "finish", tell: (argument: unknown) => void): BlockingQueue {
+function watched(name: string, method: "closeAll" | "finish", tell: (argument: unknown) => void): BlockingQueue {
   const queue: BlockingQueue = new native.BlockingQueue(name);
   return new Proxy(queue, {
     get(_target, property) {
@@ -69,7 +69,7 @@ describe("[real descriptors] device queues", () => {
   test("a holding closes in reverse order, on each descriptor's queue, once", async () => {
     const open = openDescriptors();
     const order: string[] = [];
-    const queues = new DeviceQueues((name) => watched(name, "close", (descriptor) => order.push(`${name} ${String(descriptor)}`)));
+    const queues = new DeviceQueues((name) => watched(name, "closeAll", (descriptors) => order.push(`${name} ${String(descriptors)}`)));
     const holding = new Holding(queues, observer);
     const numbers = ["group", "device", "device"].map((key) => {
       const number = must(native.eventfdCreate());
@@ -81,7 +81,7 @@ describe("[real descriptors] device queues", () => {
     void holding.close();
     await holding.close();
     assert.equal(openDescriptors(), open);
-    assert.deepEqual(order, [`device ${second.number}`, `device ${first.number}`, `group ${group.number}`]);
+    assert.deepEqual(order, [`device ${second.number},${first.number}`, `group ${group.number}`]);
     assert.throws(() => first.owned.borrow(), /after it was closed/);
     assert.equal(openDescriptors(), open);
     queues.keepOnly(new Set());

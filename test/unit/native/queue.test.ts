@@ -134,6 +134,22 @@ describe("[real processes] BlockingQueue", () => {
     });
   });
 
+  it("closeAll closes all of them, also behind one that was not open", async () => {
+    await leavesNoDescriptor(async () => {
+      const queue = new native.BlockingQueue("close-all");
+      const [first, second] = [must(native.eventfdCreate()), must(native.eventfdCreate())];
+      assert.deepEqual(refused(await queue.closeAll([first, 999_999, second])), {
+        operation: "close",
+        errno: 9,
+        code: "EBADF",
+        subject: "descriptor 999999",
+      });
+      must(await queue.closeAll([]));
+      assert.throws(() => queue.closeAll([-1]), TypeError);
+      assert.throws(() => queue.closeAll(Array.from({ length: 1025 }, () => 999_999)), RangeError);
+    });
+  });
+
   it("every ioctl is sent and named as itself", async () => {
     const queue = new native.BlockingQueue("ioctls");
     const file = must(await queue.open("/dev/null", "readwrite"));
