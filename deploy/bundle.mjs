@@ -2,7 +2,7 @@
 // The cache is taken from a daemon that has started: it then holds the functions that a start needs, and not only the outermost ones.
 
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join, relative, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -12,10 +12,16 @@ const root = resolve(dirname(fileURLToPath(import.meta.url)), "..");
 const dist = join(root, "dist");
 const bundle = join(dist, "daemon.cjs");
 
-/** Modules that read a file beside them go on finding it: each asks for its own old place, from the bundle's folder on. */
+/**
+ * Modules that read a file beside them go on finding it: each asks for its own old place, from the bundle's folder on. What src/rpc/libraries.ts requires late becomes a part
+ * of the bundle that runs late: esbuild knows a require only by its own name.
+ */
 const places = {
   name: "places",
   setup(build) {
+    build.onLoad({ filter: /\/dist\/src\/rpc\/libraries\.js$/ }, ({ path }) => ({
+      contents: readFileSync(path, "utf8").replace("const require = createRequire(import.meta.url);", ""),
+    }));
     build.onLoad({ filter: /\/dist\/src\/.*\.js$/ }, ({ path }) => ({
       contents: readFileSync(path, "utf8").replaceAll("import.meta.url", `moduleUrl(${JSON.stringify(relative(dist, path))})`),
     }));
@@ -43,6 +49,12 @@ await build({
   banner: { js: head },
   footer: { js: "})" },
 });
+// In ASCII, V8 needs one byte a character; one character that is not (esbuild leaves those of comments) would double the whole.
+const text = readFileSync(bundle, "utf8");
+writeFileSync(
+  bundle,
+  text.replaceAll(/[\u0080-\uffff]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`),
+);
 
 const folder = mkdtempSync(join(tmpdir(), "aperture-bundle-"));
 try {

@@ -1,19 +1,23 @@
-// Runs the bundle named first with the flags that follow, waits until the daemon has made its sockets, writes the code cache beside the bundle and ends.
+// Runs the bundle named first with the flags that follow, lets the command line tool list the devices, writes the code cache beside the bundle and ends: the cache then holds
+// what a start and a first call need.
 
+const { execFile } = require("node:child_process");
 const fs = require("node:fs");
 const path = require("node:path");
 const vm = require("node:vm");
 
 const [bundle, ...flags] = process.argv.slice(2);
-const channel = `${flags[flags.indexOf("--socket") + 1]}.channel`;
-const script = new vm.Script(fs.readFileSync(bundle, "utf8"), { filename: bundle });
+const folder = path.dirname(bundle);
+const socket = flags[flags.indexOf("--socket") + 1];
+const script = new vm.Script(fs.readFileSync(bundle, "latin1"), { filename: bundle });
 process.argv = [process.argv[0], bundle, ...flags];
-fs.watch(path.dirname(channel), () => {
-  if (!fs.existsSync(channel)) return;
-  // One turn later everything that follows the sockets has run as well.
-  setTimeout(() => {
+const watcher = fs.watch(path.dirname(socket), () => {
+  if (!fs.existsSync(`${socket}.channel`)) return;
+  watcher.close();
+  execFile(process.execPath, [path.join(folder, "src/cli/main.js"), "--socket", socket, "devices"], { timeout: 30_000 }, (error) => {
+    if (error) throw error;
     fs.writeFileSync(`${bundle}.cache`, script.createCachedData());
     process.exit(0);
-  }, 500);
+  });
 });
-script.runInThisContext()(require, path.dirname(bundle));
+script.runInThisContext()(require, folder);

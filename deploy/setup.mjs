@@ -85,7 +85,7 @@ const bin = (name) => join(root, "node_modules/.bin", name);
 step("installing npm packages (npm ci)", "node_modules/.aperture-setup", [], ["package.json", "package-lock.json"], process.version, () => {
   run("npm", ["ci", "--no-audit", "--no-fund", "--loglevel=error"]);
 });
-step("generating types from proto/", "src/generated/.stamp", [], ["proto"], "", () => {
+step("generating types from proto/", "src/generated/.stamp", [], ["proto", "deploy/describe-api.mjs"], "", () => {
   rmSync(join(root, "src/generated"), { recursive: true, force: true });
   run(bin("proto-loader-gen-types"), [
     ...["--longs=String", "--enums=String", "--defaults", "--oneofs", "--grpcLib=@grpc/grpc-js", "--importFileExtension=.js"],
@@ -100,6 +100,7 @@ step("generating types from proto/", "src/generated/.stamp", [], ["proto"], "", 
   for (const [from, to] of sets) run(bin("buf"), ["build", from, "--exclude-source-info", "--as-file-descriptor-set", "-o", to]);
   const bytes = Buffer.concat(sets.map(([, to]) => readFileSync(join(root, to))));
   writeFileSync(join(root, "src/generated/reflection.binpb"), bytes);
+  run(process.execPath, [join(root, "deploy/describe-api.mjs")]);
 });
 step(
   "building the native helper (node-gyp)",
@@ -109,11 +110,18 @@ step(
   process.version,
   buildNative,
 );
-step("compiling TypeScript", "dist/.stamp", ["dist/src/daemon/main.js"], ["src", "test", "tsconfig.json", "proto"], process.version, () => {
-  // From nothing: an output whose source is gone would go on being run as a test.
-  rmSync(join(root, "dist"), { recursive: true, force: true });
-  run(bin("tsc"), ["-p", "tsconfig.json"]);
-});
+step(
+  "compiling TypeScript",
+  "dist/.stamp",
+  ["dist/src/daemon/main.js"],
+  ["src", "test", "tsconfig.json", "proto", "deploy/describe-api.mjs"],
+  process.version,
+  () => {
+    // From nothing: an output whose source is gone would go on being run as a test.
+    rmSync(join(root, "dist"), { recursive: true, force: true });
+    run(bin("tsc"), ["-p", "tsconfig.json"]);
+  },
+);
 step(
   "bundling the daemon",
   "dist/.bundle-stamp",

@@ -22,6 +22,7 @@ if (code === undefined) {
   await import("./main.js");
 } else {
   const cachedData = read(`${filename}.cache`);
-  const script = new Script(code.toString(), { filename, ...(cachedData ? { cachedData } : {}) });
+  // deploy/bundle.mjs sees to it that it is ASCII.
+  const script = new Script(code.toString("latin1"), { filename, ...(cachedData ? { cachedData } : {}) });
   (script.runInThisContext() as (require: NodeJS.Require, folder: string) => void)(createRequire(import.meta.url), folder);
 }

@@ -1,9 +1,9 @@
-// The public API as gRPC needs it, loaded once. One loader call for everything, because reflection lists only the package it is given.
+// The public API as gRPC needs it: known by its methods from the start, loaded once at the first call. What is loaded is proto/ as proto-loader read it when the daemon was
+// built (deploy/describe-api.mjs).
 
 import { readFileSync } from "node:fs";
-import { fileURLToPath } from "node:url";
-import { type GrpcObject, loadPackageDefinition } from "@grpc/grpc-js";
-import { loadSync, type MessageTypeDefinition, type PackageDefinition } from "@grpc/proto-loader";
+import type { ServiceDefinition } from "@grpc/grpc-js";
+import type { MessageTypeDefinition, PackageDefinition } from "@grpc/proto-loader";
 import type { ProtoGrpcType as DeviceProto } from "../generated/device.js";
 import type { Any, Any__Output } from "../generated/google/protobuf/Any.js";
 import type { BadRequest, BadRequest__Output } from "../generated/google/rpc/BadRequest.js";
@@ -15,18 +15,25 @@ import type { Status, Status__Output } from "../generated/google/rpc/Status.js";
 import type { ProtoGrpcType as HostProto } from "../generated/host.js";
 import type { ProtoGrpcType as LeaseProto } from "../generated/lease.js";
 
-const root = fileURLToPath(new URL("../../../proto", import.meta.url));
+import { SERVICES } from "../generated/services.js";
+import { lateDefinition, type ServiceShape } from "./late-service.js";
+import { protoLoader } from "./libraries.js";
 
-export const packageDefinition: PackageDefinition = loadSync(
-  ["aperture/v1/device.proto", "aperture/v1/lease.proto", "aperture/v1/host.proto", "google/rpc/status.proto"],
-  { includeDirs: [root], longs: String, enums: String, defaults: true, oneofs: true },
-);
+let loaded: PackageDefinition | null = null;
+
+export function packageDefinition(): PackageDefinition {
+  const read = (): object => JSON.parse(readFileSync(new URL("../../../src/generated/api.json", import.meta.url), "utf8")) as object;
+  loaded ??= protoLoader().fromJSON(read(), { longs: String, enums: String, defaults: true, oneofs: true });
+  return loaded;
+}
 
 /**
  * What reflection shows. proto-loader makes file descriptors of its own, without their imports and with relative type names, which strict clients (buf, grpcurl) refuse;
  * these come from the schema compiler (deploy/setup.mjs).
  */
-export const reflectedFiles: readonly Buffer[] = filesOf(readFileSync(new URL("../../../src/generated/reflection.binpb", import.meta.url)));
+export function reflectedFiles(): readonly Buffer[] {
+  return filesOf(readFileSync(new URL("../../../src/generated/reflection.binpb", import.meta.url)));
+}
 
 /** The files of a google.protobuf.FileDescriptorSet, each still encoded: field 1, length-delimited, and nothing else. */
 function filesOf(set: Buffer): Buffer[] {
@@ -48,20 +55,24 @@ function filesOf(set: Buffer): Buffer[] {
   return files;
 }
 
-type Loaded = DeviceProto & LeaseProto & HostProto;
+type V1 = (DeviceProto & LeaseProto & HostProto)["aperture"]["v1"];
 
-const loaded = loadPackageDefinition(packageDefinition) as GrpcObject as unknown as Loaded;
+function service<Name extends "DeviceService" | "LeaseService" | "HostService">(name: Name): V1[Name]["service"] {
+  const shape: ServiceShape = SERVICES[`aperture.v1.${name}`];
+  return lateDefinition(shape, () => packageDefinition()[`aperture.v1.${name}`] as ServiceDefinition) as unknown as V1[Name]["service"];
+}
 
-export const services = {
-  device: loaded.aperture.v1.DeviceService.service,
-  lease: loaded.aperture.v1.LeaseService.service,
-  host: loaded.aperture.v1.HostService.service,
-};
+export const services = { device: service("DeviceService"), lease: service("LeaseService"), host: service("HostService") };
 
-function message<I extends object, O extends object>(name: string): MessageTypeDefinition<I, O> {
-  const definition = packageDefinition[name];
-  if (!definition) throw new Error(`proto/ declares no ${name}`);
-  return definition as unknown as MessageTypeDefinition<I, O>;
+type Codec<I extends object, O extends object> = Pick<MessageTypeDefinition<I, O>, "serialize" | "deserialize">;
+
+function message<I extends object, O extends object>(name: string): Codec<I, O> {
+  const definition = (): Codec<I, O> => {
+    const found = packageDefinition()[name];
+    if (!found) throw new Error(`proto/ declares no ${name}`);
+    return found as unknown as Codec<I, O>;
+  };
+  return { serialize: (value) => definition().serialize(value), deserialize: (bytes) => definition().deserialize(bytes) };
 }
 
 export const messages = {

@@ -3,24 +3,24 @@
 import type { Socket } from "node:net";
 import { Server, ServerCredentials } from "@grpc/grpc-js";
 import type { PackageDefinition } from "@grpc/proto-loader";
-import { ReflectionService } from "@grpc/reflection";
-import { HealthImplementation } from "grpc-health-check";
 import type { Inventory } from "../broker/inventory.js";
 import type { Leases } from "../broker/leases.js";
 import type { Host } from "../broker/ports.js";
 import type { Reason } from "../broker/refusal.js";
+import { SERVICES } from "../generated/services.js";
 import { type CallHooks, observing } from "./call-observer.js";
 import { deviceService } from "./device-service.js";
 import { encodedDeviceService } from "./encoded-devices.js";
+import { HealthService } from "./health.js";
 import { type HostFacts, hostService, type ReloadReport } from "./host-service.js";
+import { addLate } from "./late-service.js";
 import { leaseService } from "./lease-service.js";
+import { reflection } from "./libraries.js";
 import { reflectedFiles, services } from "./protos.js";
 import type { SessionLimits } from "./session.js";
 import { makeUnary, type PeerLookup } from "./unary.js";
 import type { TicketLimits } from "./validate.js";
 import { WatcherPlaces } from "./watching.js";
-
-const SERVED = ["", "aperture.v1.DeviceService", "aperture.v1.LeaseService", "aperture.v1.HostService"] as const;
 
 export interface RpcLimits extends TicketLimits, SessionLimits {
   readonly requestBytes: number;
@@ -48,7 +48,7 @@ export interface RpcServerDeps extends CallHooks {
 
 export class RpcServer {
   readonly #server: Server;
-  readonly #health: HealthImplementation;
+  readonly #health = new HealthService();
   readonly #injector: ReturnType<Server["createConnectionInjector"]>;
   #stopping = false;
 
@@ -74,12 +74,12 @@ export class RpcServer {
       ...leaseService({ leases, limits: deps.limits, unary, watchers, peerOf, onFault, onRefused, stopping: () => this.#stopping }),
     });
     this.#server.addService(services.host, { ...hostService({ host, facts, inventory, leases, reload: deps.reload, unary }) });
-    this.#health = new HealthImplementation(Object.fromEntries(SERVED.map((name) => [name, "NOT_SERVING" as const])));
-    this.#health.addToServer(this.#server);
-    // All that the library reads of a package definition is its file descriptors.
-    new ReflectionService({ schema: { fileDescriptorProtos: [...reflectedFiles] } } as unknown as PackageDefinition).addToServer(
-      this.#server,
-    );
+    this.#health.addTo(this.#server);
+    addLate(this.#server, [SERVICES["grpc.reflection.v1.ServerReflection"], SERVICES["grpc.reflection.v1alpha.ServerReflection"]], () => {
+      // All that the library reads of a package definition is its file descriptors.
+      const files = { schema: { fileDescriptorProtos: [...reflectedFiles()] } } as unknown as PackageDefinition;
+      return new (reflection().ReflectionService)(files);
+    });
     this.#injector = this.#server.createConnectionInjector(ServerCredentials.createInsecure());
   }
 
@@ -89,7 +89,7 @@ export class RpcServer {
   }
 
   setServing(serving: boolean): void {
-    for (const name of SERVED) this.#health.setStatus(name, serving ? "SERVING" : "NOT_SERVING");
+    this.#health.setServing(serving);
   }
 
   /** Lets running calls end for graceMs, then cuts what is left. */

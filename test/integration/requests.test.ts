@@ -163,7 +163,7 @@ interface FieldShape {
 
 /** Every field of a message, those of messages within by their path; a Duration is one field. */
 function fieldPaths(message: string): readonly string[] {
-  const { field } = (packageDefinition[message] as unknown as { readonly type: { readonly field: readonly FieldShape[] } }).type;
+  const { field } = (packageDefinition()[message] as unknown as { readonly type: { readonly field: readonly FieldShape[] } }).type;
   return field.flatMap(({ name: camel, type, typeName }) => {
     const name = camel.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
     if (type !== "TYPE_MESSAGE" || typeName.endsWith("Duration")) return [name];

@@ -3,5 +3,6 @@
 
 import { createServer } from "node:net";
 
-createServer().listen(process.argv[2], () => process.stdout.write("READY\n"));
-process.on("SIGTERM", () => process.exit(0));
+const server = createServer().listen(process.argv[2], () => process.stdout.write("READY\n"));
+// Closing takes the socket's name away, for the next turn.
+process.on("SIGTERM", () => server.close(() => process.exit(0)));
