@@ -37,7 +37,8 @@ of a lease that it released, a quarantine that follows.
 ## Events
 
 "Limited" events are those that a client can cause at no cost: ${LINE_LIMIT.lines} lines in ${LINE_LIMIT.windowMs / 1000} s for each user, and the first of each reason however many there are. The rest is counted, told by one \`log.suppressed\` when the window ends, and in
-\`aperture_log_lines_suppressed_total\`. Grants and ends of leases are never left out: each costs its client a proof and a reset.
+\`aperture_log_lines_suppressed_total\`. Grants and ends of leases are not limited: each costs its client a proof and a reset.
+A reader of stderr that is slow does not hold up the daemon: 1 MiB of lines waits for it; what comes beyond is left out and counted there too.
 
 ${table(
   ["event", "level", "when", "fields", "limited"],

@@ -6,6 +6,8 @@ import { EVENTS, type LogEventName, type LogFields, type LogLevel } from "./even
 import { LINE_LIMIT, LineLimit } from "./line-limit.js";
 import { currentTrace } from "./trace.js";
 
+/** Waits for a reader of stderr that is slow: a pipe that is full must not stop the daemon. What comes beyond it is left out and counted. */
+const MOST_WAITING_BYTES = 1024 * 1024;
 const MAX_TEXT = 256;
 const MAX_STACK = 4096;
 
@@ -35,8 +37,10 @@ const timers = (ms: number, callback: () => void): (() => void) => {
 export class Log {
   readonly #pino: Logger;
   readonly #limit: LineLimit;
+  #dropped = 0;
 
-  constructor(level: LogLevel, stream: DestinationStream = destination({ fd: 2, sync: true }), after = timers) {
+  /** stream: stderr. Lines that are not written yet when the process exits are written then. */
+  constructor(level: LogLevel, stream: DestinationStream | null = null, after = timers) {
     this.#pino = pino(
       {
         level,
@@ -45,7 +49,7 @@ export class Log {
         formatters: { level: (label) => ({ level: label }) },
         messageKey: "message",
       },
-      stream,
+      stream ?? this.#stderr(),
     );
     const onSuppressed = (uid: number, suppressed: number): void =>
       this.write("log.suppressed", { uid, suppressed, seconds: LINE_LIMIT.windowMs / 1000 }, "lines of a user were left out");
@@ -74,9 +78,17 @@ export class Log {
     this.write("daemon.fault", { where, stack }, "a fault of the daemon");
   }
 
-  /** Lines left out because their user caused too many. */
+  /** Lines left out because their user caused too many, or because nobody has read those before. */
   get suppressedLines(): number {
-    return this.#limit.total;
+    return this.#limit.total + this.#dropped;
+  }
+
+  #stderr(): DestinationStream {
+    const stream = destination({ fd: 2, sync: false, maxLength: MOST_WAITING_BYTES });
+    stream.on("drop", () => {
+      this.#dropped += 1;
+    });
+    return stream;
   }
 
   /** Says now what was left out so far. */

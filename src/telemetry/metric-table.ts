@@ -158,7 +158,11 @@ export const METRICS = {
   },
   aperture_faults_total: { type: "counter", unit: "faults", help: "Faults of the daemon itself; each is in the log", labels: {} },
   aperture_log_lines_suppressed_total: {
-    ...{ type: "counter", unit: "lines", help: "Lines left out of the log because one user caused too many" },
+    ...{
+      type: "counter",
+      unit: "lines",
+      help: "Lines left out of the log because one user caused too many, or because stderr was not read for 1 MiB of them",
+    },
     labels: {},
   },
   aperture_event_loop_lag_seconds: {

@@ -6,10 +6,12 @@ export class Lines {
   readonly #lines: string[] = [];
   readonly #waiting: ((line: string | null) => void)[] = [];
   readonly all: string[] = [];
+  readonly #stream: Readable;
   #rest = "";
   #over = false;
 
   constructor(stream: Readable) {
+    this.#stream = stream;
     stream.setEncoding("utf8");
     stream.on("data", (chunk: string) => {
       const parts = (this.#rest + chunk).split("\n");
@@ -38,6 +40,15 @@ export class Lines {
       };
       this.#waiting.push(take);
     });
+  }
+
+  /** Reads no more: the pipe fills. */
+  pause(): void {
+    this.#stream.pause();
+  }
+
+  resume(): void {
+    this.#stream.resume();
   }
 
   #push(line: string): void {

@@ -6,6 +6,7 @@ import { readFileSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { after, before, describe, it } from "node:test";
 import { REASONS } from "../../src/broker/refusal.js";
+import { connect as connectClient } from "../../src/client/index.js";
 import { EVENTS, type LogEventName } from "../../src/telemetry/events.js";
 import { DaemonProcess, type LogRecord } from "../harness/daemon.js";
 import { bytesField } from "../harness/http2-bytes.js";
@@ -295,6 +296,27 @@ describe("[real processes, simulated host] telemetry", () => {
     const took = performance.now() - begin;
     for (const socket of silent) socket.destroy();
     assert.ok(took < 5_000, `${Math.round(took)} ms`);
+  });
+
+  it("serves on while nobody reads its log, counts the lines that are lost, and writes whole lines again", {
+    timeout: 120_000,
+  }, async () => {
+    const unread = await DaemonProcess.start();
+    const client = await connectClient({ socket: unread.socket, timeoutMs: 10_000 });
+    unread.log.pause();
+    const lost = async (): Promise<boolean> => !/^aperture_log_lines_suppressed_total 0$/m.test(await unread.metrics());
+    /** About a kilobyte of log. */
+    const leased = async (): Promise<string> => {
+      const { lease } = await client.reserve({ kind: "device", addresses: [NVME] });
+      return (await client.release(lease.id)).id;
+    };
+    for (let i = 0; i < 5_000 && !(i % 100 === 99 && (await lost())); i += 1) await leased();
+    assert.ok(await lost());
+    unread.log.resume();
+    await until("lines again", leased, (id) => unread.log.all.some((line) => line.includes(id)));
+    await client.close();
+    await unread.stop();
+    for (const line of unread.log.all) assert.doesNotThrow(() => JSON.parse(line), line);
   });
 
   it("is not ready any more as soon as it stops", async () => {
