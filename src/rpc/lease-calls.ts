@@ -1,16 +1,14 @@
-// The calls on leases, by whatever way they come: translate, ask the broker, translate back.
+// The calls on leases, by whatever way they come: translate, ask the broker, encode its answer.
 
 import type { LeaseSession } from "../broker/lease.js";
 import type { GrantedLease, Leases } from "../broker/leases.js";
 import type { Peer } from "../broker/ports.js";
 import { granted, type Outcome } from "../broker/refusal.js";
 import type { AcquireLeaseRequest__Output } from "../generated/aperture/v1/AcquireLeaseRequest.js";
-import type { AcquireLeaseResponse } from "../generated/aperture/v1/AcquireLeaseResponse.js";
 import type { GetLeaseRequest__Output } from "../generated/aperture/v1/GetLeaseRequest.js";
-import type { GetLeaseResponse } from "../generated/aperture/v1/GetLeaseResponse.js";
 import type { NameSuccessorRequest__Output } from "../generated/aperture/v1/NameSuccessorRequest.js";
 import type { ReleaseLeaseRequest__Output } from "../generated/aperture/v1/ReleaseLeaseRequest.js";
-import { toLease } from "./translate.js";
+import { leaseResponse } from "./encoded-leases.js";
 import { requirePeer } from "./unary.js";
 import { readAcquire, readLeaseId, readTicketOptions, type TicketLimits } from "./validate.js";
 
@@ -24,11 +22,7 @@ export class LeaseCalls {
     this.#limits = limits;
   }
 
-  async acquire(
-    request: AcquireLeaseRequest__Output,
-    caller: Peer | null,
-    session: LeaseSession | null = null,
-  ): Promise<Outcome<AcquireLeaseResponse>> {
+  async acquire(request: AcquireLeaseRequest__Output, caller: Peer | null, session: LeaseSession | null = null): Promise<Outcome<Buffer>> {
     const peer = requirePeer(caller);
     if (peer.refusal) return peer;
     const wanted = readAcquire(request, this.#limits);
@@ -37,21 +31,21 @@ export class LeaseCalls {
     return made.refusal ? made : granted(withTicket(made.value));
   }
 
-  async release(request: ReleaseLeaseRequest__Output, caller: Peer | null): Promise<Outcome<GetLeaseResponse>> {
+  async release(request: ReleaseLeaseRequest__Output, caller: Peer | null): Promise<Outcome<Buffer>> {
     const asked = read(request, caller);
     if (asked.refusal) return asked;
     const lease = await this.#leases.release(asked.value.peer, asked.value.id);
-    return lease.refusal ? lease : granted({ lease: toLease(lease.value) });
+    return lease.refusal ? lease : granted(leaseResponse(lease.value));
   }
 
-  get(request: GetLeaseRequest__Output, caller: Peer | null): Outcome<GetLeaseResponse> {
+  get(request: GetLeaseRequest__Output, caller: Peer | null): Outcome<Buffer> {
     const asked = read(request, caller);
     if (asked.refusal) return asked;
     const lease = this.#leases.get(asked.value.peer, asked.value.id);
-    return lease.refusal ? lease : granted({ lease: toLease(lease.value) });
+    return lease.refusal ? lease : granted(leaseResponse(lease.value));
   }
 
-  nameSuccessor(request: NameSuccessorRequest__Output, caller: Peer | null): Outcome<AcquireLeaseResponse> {
+  nameSuccessor(request: NameSuccessorRequest__Output, caller: Peer | null): Outcome<Buffer> {
     const asked = read(request, caller);
     if (asked.refusal) return asked;
     const options = readTicketOptions(request.ticket, this.#limits);
@@ -68,6 +62,6 @@ function read(request: { readonly leaseId: string }, caller: Peer | null): Outco
   return id.refusal ? id : granted({ peer: peer.value, id: id.value });
 }
 
-function withTicket({ lease, ticket }: GrantedLease): AcquireLeaseResponse {
-  return { lease: toLease(lease), ticket: Buffer.from(ticket ?? []) };
+function withTicket({ lease, ticket }: GrantedLease): Buffer {
+  return leaseResponse(lease, ticket);
 }

@@ -1,18 +1,21 @@
 // LeaseService: its calls one by one (lease-calls.ts), many over one stream (session.ts), and the watch.
 
-import type { ServerWritableStream } from "@grpc/grpc-js";
+import type { handleBidiStreamingCall, handleServerStreamingCall, handleUnaryCall, ServerWritableStream } from "@grpc/grpc-js";
 import type { LeaseView } from "../broker/lease.js";
 import type { LeaseChange } from "../broker/lease-register.js";
 import type { Leases } from "../broker/leases.js";
 import type { Peer } from "../broker/ports.js";
 import { granted, type Reason } from "../broker/refusal.js";
-import type { LeaseEvent } from "../generated/aperture/v1/LeaseEvent.js";
-import type { LeaseServiceHandlers } from "../generated/aperture/v1/LeaseService.js";
+import type { AcquireLeaseRequest__Output } from "../generated/aperture/v1/AcquireLeaseRequest.js";
+import type { GetLeaseRequest__Output } from "../generated/aperture/v1/GetLeaseRequest.js";
+import type { ListLeasesRequest__Output } from "../generated/aperture/v1/ListLeasesRequest.js";
+import type { NameSuccessorRequest__Output } from "../generated/aperture/v1/NameSuccessorRequest.js";
+import type { ReleaseLeaseRequest__Output } from "../generated/aperture/v1/ReleaseLeaseRequest.js";
+import type { SessionRequest__Output } from "../generated/aperture/v1/SessionRequest.js";
 import type { WatchLeasesRequest__Output } from "../generated/aperture/v1/WatchLeasesRequest.js";
-import type { WatchLeasesResponse } from "../generated/aperture/v1/WatchLeasesResponse.js";
+import { type EncodedLeaseEvent, leaseEvents, leasePage } from "./encoded-leases.js";
 import { LeaseCalls } from "./lease-calls.js";
 import { Session, type SessionLimits } from "./session.js";
-import { toLease } from "./translate.js";
 import { type PeerLookup, requirePeer, type Unary } from "./unary.js";
 import { pageToken, readPage, type TicketLimits } from "./validate.js";
 import { CoalescedStream, type WatcherPlaces } from "./watching.js";
@@ -29,16 +32,18 @@ export interface LeaseServiceDeps {
   readonly stopping: () => boolean;
 }
 
-export function leaseService({
-  leases,
-  limits,
-  unary,
-  watchers,
-  peerOf,
-  onFault,
-  onRefused,
-  stopping,
-}: LeaseServiceDeps): LeaseServiceHandlers {
+/** Handlers of encodedLeaseService (encoded-leases.ts). */
+interface Handlers {
+  readonly AcquireLease: handleUnaryCall<AcquireLeaseRequest__Output, Buffer>;
+  readonly ReleaseLease: handleUnaryCall<ReleaseLeaseRequest__Output, Buffer>;
+  readonly GetLease: handleUnaryCall<GetLeaseRequest__Output, Buffer>;
+  readonly NameSuccessor: handleUnaryCall<NameSuccessorRequest__Output, Buffer>;
+  readonly ListLeases: handleUnaryCall<ListLeasesRequest__Output, Buffer>;
+  readonly WatchLeases: handleServerStreamingCall<WatchLeasesRequest__Output, Buffer>;
+  readonly Session: handleBidiStreamingCall<SessionRequest__Output, Buffer>;
+}
+
+export function leaseService({ leases, limits, unary, watchers, peerOf, onFault, onRefused, stopping }: LeaseServiceDeps): Handlers {
   const calls = new LeaseCalls(leases, limits);
   return {
     AcquireLease: unary((request, caller) => calls.acquire(request, caller)),
@@ -55,7 +60,7 @@ export function leaseService({
       const rest = begin < 0 ? [] : all.slice(begin);
       const shown = rest.slice(0, page.value.size);
       const last = shown.at(-1);
-      return granted({ leases: shown.map(toLease), nextPageToken: last && rest.length > shown.length ? pageToken(keyOf(last)) : "" });
+      return granted(leasePage(shown, last && rest.length > shown.length ? pageToken(keyOf(last)) : ""));
     }),
     WatchLeases: (call) =>
       watchers.serve(call, () => {
@@ -70,12 +75,12 @@ export function leaseService({
 }
 
 /** Starts a watch; the returned function ends it. */
-function watch(call: ServerWritableStream<WatchLeasesRequest__Output, WatchLeasesResponse>, leases: Leases, peer: Peer): () => void {
-  const stream = new CoalescedStream<LeaseChange["kind"], LeaseView, LeaseEvent, WatchLeasesResponse>(call, {
+function watch(call: ServerWritableStream<WatchLeasesRequest__Output, Buffer>, leases: Leases, peer: Peer): () => void {
+  const stream = new CoalescedStream<LeaseChange["kind"], LeaseView, EncodedLeaseEvent, Buffer>(call, {
     last: "ENDED",
-    synced: { kind: "LEASE_EVENT_KIND_SYNCED" },
-    event: (kind, view) => ({ kind: `LEASE_EVENT_KIND_${kind}`, lease: toLease(view) }),
-    message: (events) => ({ events }),
+    synced: { kind: "SYNCED", view: null },
+    event: (kind, view) => ({ kind, view }),
+    message: leaseEvents,
   });
   const { snapshot, stop } = leases.watch(peer, ({ kind, view }) => stream.tell(view.id, kind, view));
   stream.start(snapshot.map((view) => [view.id, view]));

@@ -8,3 +8,10 @@ const require = createRequire(import.meta.url);
 export const protoLoader = () => require("@grpc/proto-loader") as typeof import("@grpc/proto-loader");
 export const health = () => require("grpc-health-check") as typeof import("grpc-health-check");
 export const reflection = () => require("@grpc/reflection") as typeof import("@grpc/reflection");
+
+let writer: typeof import("protobufjs").Writer | null = null;
+/** Asked for at each message. */
+export const protobufWriter = () => {
+  writer ??= (require("protobufjs/minimal") as typeof import("protobufjs")).Writer;
+  return writer;
+};

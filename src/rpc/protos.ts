@@ -4,6 +4,7 @@
 import { readFileSync } from "node:fs";
 import type { ServiceDefinition } from "@grpc/grpc-js";
 import type { MessageTypeDefinition, PackageDefinition } from "@grpc/proto-loader";
+import type { Region, Region__Output } from "../generated/aperture/v1/Region.js";
 import type { ProtoGrpcType as DeviceProto } from "../generated/device.js";
 import type { Any, Any__Output } from "../generated/google/protobuf/Any.js";
 import type { BadRequest, BadRequest__Output } from "../generated/google/rpc/BadRequest.js";
@@ -76,6 +77,7 @@ function message<I extends object, O extends object>(name: string): Codec<I, O> 
 }
 
 export const messages = {
+  region: message<Region, Region__Output>("aperture.v1.Region"),
   any: message<Any, Any__Output>("google.protobuf.Any"),
   status: message<Status, Status__Output>("google.rpc.Status"),
   errorInfo: message<ErrorInfo, ErrorInfo__Output>("google.rpc.ErrorInfo"),

@@ -11,6 +11,7 @@ import { SERVICES } from "../generated/services.js";
 import { type CallHooks, observing } from "./call-observer.js";
 import { deviceService } from "./device-service.js";
 import { encodedDeviceService } from "./encoded-devices.js";
+import { encodedLeaseService } from "./encoded-leases.js";
 import { HealthService } from "./health.js";
 import { type HostFacts, hostService, type ReloadReport } from "./host-service.js";
 import { addLate } from "./late-service.js";
@@ -70,7 +71,7 @@ export class RpcServer {
     const watchers = new WatcherPlaces(() => deps.limits.watchers, deps.onRefused);
     this.#server.addService(encodedDeviceService, { ...deviceService({ inventory, backend: host.backend, unary, watchers }) });
     const { peerOf, onFault, onRefused } = deps;
-    this.#server.addService(services.lease, {
+    this.#server.addService(encodedLeaseService, {
       ...leaseService({ leases, limits: deps.limits, unary, watchers, peerOf, onFault, onRefused, stopping: () => this.#stopping }),
     });
     this.#server.addService(services.host, { ...hostService({ host, facts, inventory, leases, reload: deps.reload, unary }) });

@@ -7,9 +7,9 @@ import type { Leases } from "../broker/leases.js";
 import type { Peer } from "../broker/ports.js";
 import { type Outcome, type Reason, type Refusal, refuse } from "../broker/refusal.js";
 import type { SessionRequest__Output } from "../generated/aperture/v1/SessionRequest.js";
-import type { SessionResponse } from "../generated/aperture/v1/SessionResponse.js";
+import { type SessionCall, sessionAnswer, sessionError, sessionRefusal } from "./encoded-leases.js";
 import type { LeaseCalls } from "./lease-calls.js";
-import { internalError, toGrpcError, toStatus } from "./status.js";
+import { internalError, toGrpcError } from "./status.js";
 
 export interface SessionLimits {
   /** Requests of one session that wait for their answers. */
@@ -28,7 +28,12 @@ export interface SessionDeps {
   readonly stopping: () => boolean;
 }
 
-type Call = ServerDuplexStream<SessionRequest__Output, SessionResponse>;
+interface Work {
+  readonly call: SessionCall;
+  readonly answer: () => Promise<Outcome<Buffer>>;
+}
+
+type Call = ServerDuplexStream<SessionRequest__Output, Buffer>;
 
 export class Session {
   readonly #call: Call;
@@ -85,29 +90,27 @@ export class Session {
     void this.#answer(sequence, work);
   }
 
-  #work({ acquire, release, get }: SessionRequest__Output): (() => Promise<Outcome<SessionResponse>>) | null {
+  #work({ acquire, release, get }: SessionRequest__Output): Work | null {
     const { calls, peer } = this.#deps;
-    const named = <Name extends string, Answer>(name: Name, answer: Outcome<Answer>): Outcome<SessionResponse> =>
-      answer.refusal ? answer : { value: { [name]: answer.value }, refusal: null };
-    if (acquire) return async () => named("acquire", await calls.acquire(acquire, peer(), this.#leases));
-    if (release) return async () => named("release", await calls.release(release, peer()));
-    if (get) return async () => named("get", calls.get(get, peer()));
+    if (acquire) return { call: "acquire", answer: () => calls.acquire(acquire, peer(), this.#leases) };
+    if (release) return { call: "release", answer: () => calls.release(release, peer()) };
+    if (get) return { call: "get", answer: async () => calls.get(get, peer()) };
     return null;
   }
 
-  async #answer(sequence: string, work: () => Promise<Outcome<SessionResponse>>): Promise<void> {
-    let response: SessionResponse;
+  async #answer(sequence: string, { call, answer }: Work): Promise<void> {
+    let response: Buffer;
     try {
-      const outcome = await work();
+      const outcome = await answer();
       if (outcome.refusal) this.#deps.onRefused(outcome.refusal.reason);
-      response = outcome.refusal ? { error: toStatus(outcome.refusal) } : outcome.value;
+      response = outcome.refusal ? sessionRefusal(sequence, outcome.refusal) : sessionAnswer(sequence, call, outcome.value);
     } catch (error) {
       this.#deps.onFault(this.#call.getPath(), error);
-      response = { error: { code: status.INTERNAL, message: internalError().details, details: [] } };
+      response = sessionError(sequence, { code: status.INTERNAL, message: internalError().details, details: [] });
     }
     this.#unanswered.delete(sequence);
     if (this.#over) return;
-    this.#flowing = this.#call.write({ ...response, sequence });
+    this.#flowing = this.#call.write(response);
     this.#pace();
     this.#endWhenAnswered();
   }

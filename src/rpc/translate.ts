@@ -2,12 +2,8 @@
 
 import type { Region as DomainRegion, MemoryType, RegionKind } from "../broker/device.js";
 import type { DeviceView } from "../broker/inventory.js";
-import type { LeaseView } from "../broker/lease.js";
-import type { DescriptorInfo } from "../broker/ports.js";
 import { REASONS } from "../broker/refusal.js";
-import type { Descriptor } from "../generated/aperture/v1/Descriptor.js";
 import type { Device } from "../generated/aperture/v1/Device.js";
-import type { Lease } from "../generated/aperture/v1/Lease.js";
 import type { Region } from "../generated/aperture/v1/Region.js";
 import type { Timestamp } from "../generated/google/protobuf/Timestamp.js";
 import { addFacts } from "./translate-facts.js";
@@ -73,44 +69,6 @@ export function toRegion(region: DomainRegion): Region {
   if (region.bar !== null) message.bar = region.bar;
   if (region.type) message.type = { ...region.type };
   return message;
-}
-
-function toDescriptor(info: DescriptorInfo): Descriptor {
-  const message: Descriptor = {
-    kind: `DESCRIPTOR_KIND_${info.kind}`,
-    scope: `SCOPE_${info.scope}`,
-    address: info.address ?? "",
-    offset: info.offset.toString(),
-    size: info.size.toString(),
-  };
-  if (info.region !== null) message.region = info.region;
-  if (info.group !== null) message.group = info.group;
-  return message;
-}
-
-export function toLease(view: LeaseView): Lease {
-  const lease: Lease = {
-    id: view.id,
-    kind: `LEASE_KIND_${view.kind}`,
-    mode: `LEASE_MODE_${view.mode}`,
-    state: `LEASE_STATE_${view.phase}`,
-    devices: view.devices.map(({ address, regions }) => ({ address, regions: regions.map(toRegion) })),
-    descriptors: view.descriptors.map(toDescriptor),
-    backend: `BACKEND_${view.backend}`,
-    holderPid: view.holderPid,
-    holderUid: view.holderUid,
-    ownerUid: view.ownerUid,
-    policyRule: view.policyRule,
-    createTime: toTimestamp(view.createTime),
-    endCause: view.endCause === null ? "END_CAUSE_UNSPECIFIED" : `END_CAUSE_${view.endCause}`,
-    quarantined: [...view.quarantined],
-  };
-  if (view.ackDeadline !== null) lease.ackDeadline = toTimestamp(view.ackDeadline);
-  if (view.endTime !== null) lease.endTime = toTimestamp(view.endTime);
-  if (view.expireTime !== null) lease.expireTime = toTimestamp(view.expireTime);
-  if (view.ticketExpireTime !== null) lease.ticketExpireTime = toTimestamp(view.ticketExpireTime);
-  if (view.recall !== null) lease.recall = { cause: `END_CAUSE_${view.recall.cause}`, deadline: toTimestamp(view.recall.deadline) };
-  return lease;
 }
 
 export function toTimestamp(milliseconds: number): Timestamp {

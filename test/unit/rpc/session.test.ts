@@ -8,8 +8,9 @@ import type { LeaseSession } from "../../../src/broker/lease.js";
 import type { Leases } from "../../../src/broker/leases.js";
 import { granted, type Outcome } from "../../../src/broker/refusal.js";
 import type { SessionRequest__Output } from "../../../src/generated/aperture/v1/SessionRequest.js";
-import type { SessionResponse } from "../../../src/generated/aperture/v1/SessionResponse.js";
+import type { SessionResponse__Output } from "../../../src/generated/aperture/v1/SessionResponse.js";
 import type { LeaseCalls } from "../../../src/rpc/lease-calls.js";
+import { services } from "../../../src/rpc/protos.js";
 import { Session } from "../../../src/rpc/session.js";
 
 class FakeCall extends EventEmitter {
@@ -17,7 +18,7 @@ class FakeCall extends EventEmitter {
   /** What write() answers: false is a client that does not read. */
   room = true;
   closed = false;
-  readonly answers: SessionResponse[] = [];
+  readonly answers: SessionResponse__Output[] = [];
   readonly errors: { readonly code: number; readonly details: string }[] = [];
 
   constructor() {
@@ -30,7 +31,8 @@ class FakeCall extends EventEmitter {
   resume(): void {
     this.reading = true;
   }
-  write(answer: SessionResponse): boolean {
+  write(bytes: Buffer): boolean {
+    const answer = services.lease.Session.responseDeserialize(bytes);
     assert.ok(!this.closed, "nothing is written after the end");
     this.answers.push(answer);
     return this.room;
@@ -58,7 +60,7 @@ interface Scene {
 
 function scene(): Scene {
   const made: Scene = { call: new FakeCall(), running: [], sessionsEnded: [], sessionsSeen: [], faults: [], stopping: false };
-  const later = (): Promise<Outcome<object>> => new Promise((resolve) => made.running.push(() => resolve(granted({}))));
+  const later = (): Promise<Outcome<Buffer>> => new Promise((resolve) => made.running.push(() => resolve(granted(Buffer.alloc(0)))));
   const calls = {
     acquire: (_request: object, _peer: null, session: LeaseSession | null) => {
       made.sessionsSeen.push(session);
@@ -70,7 +72,7 @@ function scene(): Scene {
     },
   };
   const leases = { sessionEnded: (session: LeaseSession) => made.sessionsEnded.push(session) };
-  new Session(made.call as unknown as ServerDuplexStream<SessionRequest__Output, SessionResponse>, {
+  new Session(made.call as unknown as ServerDuplexStream<SessionRequest__Output, Buffer>, {
     calls: calls as unknown as LeaseCalls,
     leases: leases as unknown as Leases,
     limits: { sessionRequests: 8 },
@@ -96,7 +98,8 @@ describe("[pure] a session", () => {
     running.pop()?.();
     await turn();
     assert.equal(call.reading, true);
-    assert.deepEqual(call.answers, [{ release: {}, sequence: "7" }], "in whatever order they come");
+    const answered = call.answers.map(({ sequence, response }) => [sequence, response]);
+    assert.deepEqual(answered, [["7", "release"]], "in whatever order they come");
   });
 
   it("reads no further while its answers are not read", async () => {
