@@ -84,8 +84,8 @@ async function one(scale: Scale): Promise<Prepared> {
 
 async function many(scale: Scale, ways: readonly Way[]): Promise<Prepared> {
   const connections = scale.pick(64, 8);
-  // A file for each region of each device: RLIMIT_NOFILE bounds how many there can be.
-  const [count, warmup] = [scale.pick(2_400, 60), scale.pick(400, 8)];
+  // A file for each region of each device, and a second one while it is reset, which all are at once when a client ends: RLIMIT_NOFILE bounds how many there can be.
+  const [count, warmup] = [scale.pick(1_200, 60), scale.pick(200, 8)];
   const devices = count + warmup;
   const client = await baseline("lease_client");
   const peerProgram = ways.includes("token") ? await baseline("grpc_peer") : null;
@@ -100,7 +100,7 @@ async function many(scale: Scale, ways: readonly Way[]): Promise<Prepared> {
       measure: async () => {
         const { socket, channel } = way === "token" ? peerSockets : daemon;
         const passes: number[] = [];
-        for (let i = 0; i < scale.pick(3, 1); i += 1) {
+        for (let i = 0; i < scale.pick(6, 1); i += 1) {
           const { perSecond = 0 } = await leaseLoad(client, { way, socket, channel, connections, count, warmup });
           passes.push(perSecond);
           if (way !== "token") await daemon.settled();
