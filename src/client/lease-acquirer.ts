@@ -18,6 +18,7 @@ import { OfferInbox } from "./offer-inbox.js";
 import { protoFiles } from "./proto-files.js";
 import { type AcquireTarget, encodeAcquire, encodeTicket, type LeaseTerms, type TicketOptions } from "./requests.js";
 import { channelPath } from "./socket-path.js";
+import { spinning } from "./spin.js";
 
 /** Resets run inside these two calls. */
 const LEASE_TIMEOUT_MS = 60_000;
@@ -35,6 +36,7 @@ export type Ask = (request: AcquireLeaseRequest, timeoutMs: number) => Promise<A
 
 export class LeaseAcquirer implements ChannelListener, LeaseCalls {
   readonly #calls: GrpcCalls;
+  readonly #spinMicroseconds: number;
   readonly #held = new Map<string, HeldLease>();
   /** Of leases whose offer is being received. */
   readonly #recalls = new Map<string, Recalled>();
@@ -42,8 +44,9 @@ export class LeaseAcquirer implements ChannelListener, LeaseCalls {
   #inbox: OfferInbox | null = null;
   #turn: Promise<unknown> = Promise.resolve();
 
-  constructor(calls: GrpcCalls) {
+  constructor(calls: GrpcCalls, spinMicroseconds: number) {
     this.#calls = calls;
+    this.#spinMicroseconds = spinMicroseconds;
   }
 
   /** ask: sends the request; a session has its own way. */
@@ -67,7 +70,7 @@ export class LeaseAcquirer implements ChannelListener, LeaseCalls {
   }
 
   #inTurn(work: () => Promise<HeldLease>): Promise<HeldLease> {
-    const done = this.#turn.then(work);
+    const done = this.#turn.then(() => spinning(this.#spinMicroseconds, work()));
     this.#turn = done.catch(() => undefined);
     return done;
   }

@@ -1,13 +1,13 @@
 // Leases by the client library: acquire and release, one after the other, in a process of its own. Timed is the acquisition.
-// Usage: library-lease.js SOCKET COUNT
+// Usage: library-lease.js SOCKET COUNT SPIN_MICROSECONDS
 
 import { connect } from "../../../src/client/index.js";
 import { percentile } from "../harness/statistics.js";
 import { addressOf, DESCRIPTORS } from "./many-devices.js";
 
-const [socket = "", count = "1"] = process.argv.slice(2);
+const [socket = "", count = "1", spin = "0"] = process.argv.slice(2);
 const WARMUP = Math.ceil(Number(count) / 10);
-const client = await connect({ socket });
+const client = await connect({ socket, spinMicroseconds: Number(spin) });
 const took: number[] = [];
 for (let i = 0; i < WARMUP + Number(count); i += 1) {
   const begin = performance.now();
