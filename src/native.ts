@@ -266,6 +266,8 @@ export interface UeventBatch {
   readonly messages: readonly Uint8Array[];
   /** The kernel had no room for some, or one was too long: what is known may be old. */
   readonly lost: boolean;
+  /** Nothing was left to read. After a loss the kernel drops all that comes until a reader gets here, and tells of the first loss alone. */
+  readonly drained: boolean;
   /** Messages from somebody else than the kernel, dropped. */
   readonly foreign: number;
 }

@@ -282,6 +282,7 @@ Napi::Value ToJs(Napi::Env env, UeventBatch& value) {
     messages.Set(static_cast<uint32_t>(i), ToJs(env, value.messages[i]));
   object.Set("messages", messages);
   object.Set("lost", value.lost);
+  object.Set("drained", value.drained);
   object.Set("foreign", static_cast<double>(value.foreign));
   return object;
 }

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <linux/netlink.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -97,6 +98,9 @@ Result<UeventBatch> ReceiveUevents(int fd) {
       batch.messages.emplace_back(bytes, bytes + got);
     }
   }
+  // Nobody would be woken to find out: the batch may have ended with the last message.
+  struct pollfd left = {fd, POLLIN, 0};
+  batch.drained = poll(&left, 1, 0) == 0;
   return batch;
 }
 

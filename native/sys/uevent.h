@@ -23,6 +23,9 @@ struct UeventBatch {
   // The kernel had no room for some (ENOBUFS), or one was longer than a message can be: what is known may be
   // old.
   bool lost = false;
+  // Nothing was left to read. After a loss the kernel drops everything until a reader gets here, and tells of
+  // the first loss alone (net/netlink/af_netlink.c netlink_overrun, NETLINK_S_CONGESTED).
+  bool drained = false;
   // From somebody else than the kernel.
   size_t foreign = 0;
 };

@@ -23,6 +23,8 @@ export class Uevents {
   readonly #capabilities: CapabilityTable;
   readonly #observer: Pick<Observer, "fault">;
   readonly #tell: (change: HostChange) => void;
+  /** Messages were lost, and the socket has not been read empty since: until then the kernel drops every message and does not tell it again. */
+  #lossy = false;
   #socket: { readonly descriptor: OwnedDescriptor; readonly watch: number } | null = null;
 
   constructor(deps: {
@@ -78,8 +80,11 @@ export class Uevents {
       return;
     }
     const touched = new Set<Address>();
-    let all = received.value.lost;
-    for (const message of received.value.messages) {
+    const { messages, lost, drained } = received.value;
+    // What was dropped after this reading began is owed a second one.
+    let all = lost || (this.#lossy && drained);
+    this.#lossy = (this.#lossy || lost) && !drained;
+    for (const message of messages) {
       const event = parseUevent(message);
       const addresses = event === null ? [] : touchedBy(event);
       if (addresses === "ALL") all = true;

@@ -58,7 +58,7 @@ function listening(batches: SysResult<UeventBatch>[]): {
   const uevents = new Uevents({
     calls: {
       ueventsOpen: () => native.eventfdCreate(),
-      ueventsReceive: () => batches.shift() ?? { value: { messages: [], lost: false, foreign: 0 }, error: null },
+      ueventsReceive: () => batches.shift() ?? { value: { messages: [], lost: false, drained: true, foreign: 0 }, error: null },
     },
     poll: {
       watchReadable: (_fd, to) => {
@@ -78,7 +78,7 @@ function listening(batches: SysResult<UeventBatch>[]): {
 }
 
 function batch(change: Partial<UeventBatch>): SysResult<UeventBatch> {
-  return { value: { messages: [], lost: false, foreign: 0, ...change }, error: null };
+  return { value: { messages: [], lost: false, drained: true, foreign: 0, ...change }, error: null };
 }
 
 describe("[pure] listening to uevents", () => {
@@ -95,6 +95,19 @@ describe("[pure] listening to uevents", () => {
     assert.deepEqual(told, [{ kind: "DEVICES", addresses: ["0000:01:00.0"] }, { kind: "ALL" }]);
     assert.equal(capabilities.get("uevents"), "AVAILABLE");
     close();
+  });
+
+  it("after a loss has everything read again once the socket is empty: until then the kernel drops what comes and does not say so", () => {
+    const pci = message(`bind@${DEVICE}`, "SUBSYSTEM=pci");
+    const { told, wake } = listening([
+      batch({ lost: true, messages: [pci], drained: false }),
+      batch({ messages: [pci], drained: false }),
+      batch({ messages: [], drained: true }),
+      batch({ messages: [pci] }),
+    ]);
+    const named = { kind: "DEVICES", addresses: ["0000:01:00.0"] };
+    for (let i = 0; i < 4; i += 1) wake();
+    assert.deepEqual(told, [{ kind: "ALL" }, named, { kind: "ALL" }, named]);
   });
 
   it("that breaks is given up, said as a capability, and has everything read once", () => {
