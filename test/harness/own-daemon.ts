@@ -74,6 +74,8 @@ export class AlteredHost implements Host {
 export interface OwnDaemonOptions extends Omit<SimulatedOptions, "observer"> {
   /** TOML, as DaemonOptions.config. */
   readonly config?: string;
+  /** Between two scans of the inventory; 100. */
+  readonly rescanMs?: number;
   /** Runs before the first scan. */
   readonly alter?: (host: AlteredHost) => void;
 }
@@ -96,10 +98,10 @@ export class OwnDaemon {
     OwnDaemon.#running.add(this);
   }
 
-  static async start({ config = "", alter = () => {}, ...simulation }: OwnDaemonOptions = {}): Promise<OwnDaemon> {
+  static async start({ config = "", rescanMs = 100, alter = () => {}, ...simulation }: OwnDaemonOptions = {}): Promise<OwnDaemon> {
     const folder = socketFolder();
     const file = join(folder, "aperture.toml");
-    const head = `socket = "${join(folder, "a.sock")}"\nmetrics.listen = "127.0.0.1:0"\nlog.level = "debug"\ninventory.rescan_ms = 100\n`;
+    const head = `socket = "${join(folder, "a.sock")}"\nmetrics.listen = "127.0.0.1:0"\nlog.level = "debug"\ninventory.rescan_ms = ${rescanMs}\n`;
     writeFileSync(file, head + config);
     const load = (): ConfigOutcome => loadConfig({ config: file, settings: [] }, {}, process.geteuid?.() ?? 0);
     const outcome = load();
