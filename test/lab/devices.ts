@@ -97,8 +97,18 @@ export const southBridge: readonly LabDevice[] = [
   { address: "0000:00:1f.3", ids: "8086:2930", driver: free, resetMethods: [], bars: { 4: 64 } },
 ];
 
-/** An empty hot-plug slot, by its QEMU id (the bus name for device_add) and the address a device gets there. */
-export const hotplugPort = { id: "empty-port", deviceAddress: "0000:02:00.0" } as const;
+/** An empty hot-plug slot. */
+export interface Port {
+  /** QEMU's: the bus name for device_add. */
+  readonly id: string;
+  readonly address: string;
+  readonly deviceAddress: string;
+}
+
+export const hotplugPort: Port = { id: "empty-port", address: "0000:00:16.0", deviceAddress: "0000:02:00.0" };
+
+/** What is plugged in here is reset by firmware, which takes as long as a test says: see held-reset.ts. */
+export const heldResetPort: Port = { id: "held-reset-port", address: "0000:00:18.0", deviceAddress: "0000:03:00.0" };
 
 /** Alone in their IOMMU group. */
 export const isolatedDevices: readonly LabDevice[] = [edu, testdev, ivshmem, nvme, graceHopper, igb, ...igbVfs];
@@ -109,6 +119,6 @@ export const sharedGroups: readonly (readonly LabDevice[])[] = [[groupSpoiler, s
 export const allDevices: readonly LabDevice[] = [...isolatedDevices, ...sharedGroups.flat()];
 
 /** "10.0" of "0000:00:10.0": how QEMU names a place on the root bus. */
-export function slotOf(device: LabDevice): string {
+export function slotOf(device: Pick<LabDevice, "address">): string {
   return device.address.slice("0000:00:".length);
 }

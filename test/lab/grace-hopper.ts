@@ -3,11 +3,8 @@
 // The driver does not look at ids. It needs (1) two firmware properties that say where the GPU's memory lies in the host's address space,
 // (2) memory there that Linux leaves alone, and (3) two words of BAR 0 that say the chip is ready (bind-devices.sh writes those).
 
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { acpiName } from "./acpi-name.js";
 import { graceHopper, slotOf } from "./devices.js";
-import { run } from "./process.js";
 
 /**
  * All of it must be RAM of the guest: the driver's ioremap of a range that touches anything with another memory type, such as the
@@ -25,19 +22,11 @@ export const guestRam = "4G";
 /** Tells Linux that the range is no RAM of its own. */
 export const kernelArgument = `memmap=${memory.size}$${memory.base}`;
 
-/** QEMU's DSDT names the object of a root-bus function S and its devfn, two hexadecimal digits. */
-function acpiName(slot: string): string {
-  const [device, fn] = slot.split(".").map((part) => Number.parseInt(part, 16));
-  const devfn = ((device ?? 0) << 3) | (fn ?? 0);
-  return `S${devfn.toString(16).toUpperCase().padStart(2, "0")}`;
-}
-
-function ssdt(): string {
+/** ASL, to stand inside the definition block. */
+export function graceHopperAsl(): string {
   const name = `\\_SB.PCI0.${acpiName(slotOf(graceHopper))}`;
   // The UUID says "a list of name and value pairs" (ACPI specification, _DSD device properties).
   return `
-DefinitionBlock ("", "SSDT", 2, "APERTR", "GRACEHOP", 1)
-{
     External (${name}, DeviceObj)
     Scope (${name})
     {
@@ -51,18 +40,5 @@ DefinitionBlock ("", "SSDT", 2, "APERTR", "GRACEHOP", 1)
             }
         })
     }
-}
 `;
-}
-
-/** The compiled table for QEMU's -acpitable. */
-export async function compileAcpiTable(): Promise<Uint8Array> {
-  const folder = await mkdtemp(join(tmpdir(), "aperture-acpi-"));
-  try {
-    await writeFile(join(folder, "grace.asl"), ssdt());
-    await run("iasl", ["-p", join(folder, "grace"), join(folder, "grace.asl")]);
-    return await readFile(join(folder, "grace.aml"));
-  } finally {
-    await rm(folder, { recursive: true });
-  }
 }

@@ -1,6 +1,18 @@
 // The machine of the lab as a QEMU command line. Both worlds get the same one; only the kernel differs.
 
-import { edu, graceHopper, groupSpoiler, hotplugPort, ivshmem, nvme, slotOf, spoiledEdu, testdev, type World } from "./devices.js";
+import {
+  edu,
+  graceHopper,
+  groupSpoiler,
+  heldResetPort,
+  hotplugPort,
+  ivshmem,
+  nvme,
+  slotOf,
+  spoiledEdu,
+  testdev,
+  type World,
+} from "./devices.js";
 import { guestRam, kernelArgument } from "./grace-hopper.js";
 
 export interface Machine {
@@ -60,9 +72,10 @@ export function qemuArguments(machine: Machine): string[] {
     ...["-object", "memory-backend-ram,id=ivshmem,size=64M,share=on", "-device", `ivshmem-plain,memdev=ivshmem,addr=${slotOf(ivshmem)}`],
     ...["-device", `nvme,serial=lab0,addr=${slotOf(nvme)}`],
     ...["-device", `bochs-display,addr=${slotOf(graceHopper)}`],
-    // SR-IOV and hot-plug need a PCI Express port. Ports get their bus numbers in slot order: 1 and 2.
+    // SR-IOV and hot-plug need a PCI Express port. Ports get their bus numbers in slot order: 1, 2 and 3.
     ...["-device", "pcie-root-port,id=igb-port,addr=15.0,chassis=1,slot=1", "-device", "igb,bus=igb-port,romfile="],
-    ...["-device", `pcie-root-port,id=${hotplugPort.id},addr=16.0,chassis=2,slot=2`],
+    ...["-device", `pcie-root-port,id=${hotplugPort.id},addr=${slotOf(hotplugPort)},chassis=2,slot=2`],
+    ...["-device", `pcie-root-port,id=${heldResetPort.id},addr=${slotOf(heldResetPort)},chassis=3,slot=3`],
     ...["-device", `nvme,serial=lab1,multifunction=on,addr=${slotOf(groupSpoiler)}`, "-device", `edu,addr=${slotOf(spoiledEdu)}`],
   ];
 }

@@ -9,5 +9,3 @@ import "./delegation.test.js";
 import "./c-client.test.js";
 import "./start.test.js";
 import "./discovery.test.js";
-// Last: it takes the driver's own 30 s, and leaves the fake Grace Hopper without a driver in between.
-import "./inventory-not-ready.test.js";

@@ -3,7 +3,7 @@
 import { appendFileSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { until } from "../../harness/until.js";
-import { hotplugPort } from "../devices.js";
+import { hotplugPort, type Port } from "../devices.js";
 import { answerFile, type OutsideAnswer, type OutsideRequest, requestsFile } from "../outside.js";
 
 const results = "/results";
@@ -24,12 +24,12 @@ async function ask(execute: string, args: OutsideRequest["arguments"]): Promise<
   if (answer?.error !== null) throw new Error(`QEMU: ${execute}: ${answer?.error}`);
 }
 
-/** Puts a device of QEMU's into the empty port. */
-export async function plugIn(driver: string, more: Readonly<Record<string, unknown>> = {}): Promise<void> {
-  await ask("device_add", { driver, bus: hotplugPort.id, id: "extra", ...more });
+/** Puts a device of QEMU's into an empty port. */
+export async function plugIn(driver: string, more: Readonly<Record<string, unknown>> = {}, port: Port = hotplugPort): Promise<void> {
+  await ask("device_add", { driver, bus: port.id, id: `extra-${port.id}`, ...more });
 }
 
-/** Presses the port's attention button: the kernel lets the device go, after 5 s, as it does for a person. */
-export async function pullOut(): Promise<void> {
-  await ask("device_del", { id: "extra" });
+/** Asks for the device to be let go, as an unplug button does: firmware tells the kernel, which takes the driver away and then ejects (acpiphp). */
+export async function pullOut(port: Port = hotplugPort): Promise<void> {
+  await ask("device_del", { id: `extra-${port.id}` });
 }
