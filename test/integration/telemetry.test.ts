@@ -241,6 +241,9 @@ describe("[real processes, simulated host] telemetry", () => {
     channel.drop();
     await bench.rpc.call(LeaseService, "ReleaseLease", { leaseId }, 20_000, { traceparent: `00-${second}-b7ad6b7169203331-00` });
     channel.close();
+    // Its lines are written when the daemon has time for it.
+    const ended = (): boolean => daemon.records().some(({ event, fields }) => event === "lease.ended" && fields["lease"] === leaseId);
+    await until("the end of the lease in the log", ended, (seen) => seen);
     const traced = daemon.log.all
       .map((line) => JSON.parse(line) as LogRecord & { readonly trace_id?: string; readonly span_id?: string })
       .filter(({ fields }) => fields["lease"] === leaseId);
