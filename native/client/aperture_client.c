@@ -850,11 +850,26 @@ static uint64_t alignment_for(uint64_t size, uint64_t page) {
   return size >= huge ? huge : size >= large ? large : page;
 }
 
+/* The kernel gives addresses from the top down, so what lies right below the last reservation is most likely
+ * free. Only a guess, of all threads: MAP_FIXED_NOREPLACE takes nobody's place. 0: none yet. */
+static uintptr_t below;
+
 /* A range of `length` that is PROT_NONE and congruent with `offset` modulo `alignment`. */
 static int reserve(uint64_t length, uint64_t alignment, uint64_t offset, uint64_t page, uint8_t** base) {
-  /* Every congruent base lies within `alignment` of any start; what is too much goes back at once. */
   const uint64_t total = length + alignment - page;
   if (total > SIZE_MAX) return -ENOMEM;
+  const uint64_t top = __atomic_load_n(&below, __ATOMIC_RELAXED);
+  if (top > total) {
+    const uint64_t most = top - length;
+    void* const wanted = (void*)(uintptr_t)(most - ((most - offset) & (alignment - 1)));
+    void* const got = mmap(wanted, (size_t)length, PROT_NONE, RESERVE_FLAGS | MAP_FIXED_NOREPLACE, -1, 0);
+    if (got == wanted) {
+      *base = (uint8_t*)got;
+      __atomic_store_n(&below, (uintptr_t)got, __ATOMIC_RELAXED);
+      return 0;
+    }
+  }
+  /* Every congruent base lies within `alignment` of any start; what is too much goes back at once. */
   void* const raw = mmap(NULL, (size_t)total, PROT_NONE, RESERVE_FLAGS, -1, 0);
   if (raw == MAP_FAILED) return -errno;
   uint8_t* const start = (uint8_t*)raw;
@@ -863,6 +878,7 @@ static int reserve(uint64_t length, uint64_t alignment, uint64_t offset, uint64_
   if (skip > 0) munmap(start, (size_t)skip);
   if (rest > 0) munmap(start + skip + length, (size_t)rest);
   *base = start + skip;
+  __atomic_store_n(&below, (uintptr_t)*base, __ATOMIC_RELAXED);
   return 0;
 }
 
@@ -930,7 +946,13 @@ int aperture_map(struct aperture_mapping* map, int fd, const struct aperture_reg
 }
 
 int aperture_unmap(struct aperture_mapping* map) {
-  if (map->base != NULL && munmap(map->base, (size_t)map->reserved) < 0) return -errno;
+  if (map->base != NULL) {
+    if (munmap(map->base, (size_t)map->reserved) < 0) return -errno;
+    /* The last one gives its place back. */
+    uintptr_t own = (uintptr_t)map->base;
+    __atomic_compare_exchange_n(&below, &own, own + (uintptr_t)map->reserved, 0, __ATOMIC_RELAXED,
+                                __ATOMIC_RELAXED);
+  }
   memset(map, 0, sizeof(*map));
   return 0;
 }

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstdio>
 #include <utility>
@@ -16,29 +17,54 @@ namespace {
 
 constexpr int kReserveFlags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
 
-}  // namespace
+// The kernel gives addresses from the top down, so what lies right below the last reservation is most
+// likely free. Only a guess: MAP_FIXED_NOREPLACE takes nobody's place. 0: none yet.
+std::atomic<uintptr_t> below{0};
 
-std::shared_ptr<Reservation> Reservation::Make(uint64_t length, uint64_t alignment, uint64_t offset,
-                                               int* error) {
-  const uint64_t page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
-  // Every congruent base lies within `alignment` of any start; what is too much goes back at once. PROT_NONE
-  // and MAP_NORESERVE: address space only, no memory and no commit charge.
-  const uint64_t total = length + alignment - page;
+// The range right below the last one, at a congruent base; null when somebody has part of it.
+uint8_t* ReserveBelow(uint64_t length, uint64_t alignment, uint64_t offset) {
+  const uintptr_t top = below.load(std::memory_order_relaxed);
+  if (top <= length + alignment) return nullptr;
+  const uintptr_t most = top - length;
+  const uintptr_t base = most - ((most - offset) & (alignment - 1));
+  void* const wanted = reinterpret_cast<void*>(base);
+  void* const got = mmap(wanted, length, PROT_NONE, kReserveFlags | MAP_FIXED_NOREPLACE, -1, 0);
+  return got == MAP_FAILED ? nullptr : static_cast<uint8_t*>(got);
+}
+
+// Somewhere: every congruent base lies within `alignment` of any start; what is too much goes back at once.
+uint8_t* ReserveAnywhere(uint64_t length, uint64_t alignment, uint64_t offset) {
+  const uint64_t total = length + alignment - static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
   void* const raw = mmap(nullptr, total, PROT_NONE, kReserveFlags, -1, 0);
-  if (raw == MAP_FAILED) {
-    *error = errno;
-    return nullptr;
-  }
+  if (raw == MAP_FAILED) return nullptr;
   uint8_t* const start = static_cast<uint8_t*>(raw);
   const uint64_t skip = (offset - reinterpret_cast<uintptr_t>(start)) & (alignment - 1);
   if (skip > 0) munmap(start, skip);
   const uint64_t rest = total - skip - length;
   if (rest > 0) munmap(start + skip + length, rest);
-  return std::shared_ptr<Reservation>(new Reservation(start + skip, length));
+  return start + skip;
+}
+
+}  // namespace
+
+std::shared_ptr<Reservation> Reservation::Make(uint64_t length, uint64_t alignment, uint64_t offset,
+                                               int* error) {
+  // PROT_NONE and MAP_NORESERVE: address space only, no memory and no commit charge.
+  uint8_t* base = ReserveBelow(length, alignment, offset);
+  if (base == nullptr) base = ReserveAnywhere(length, alignment, offset);
+  if (base == nullptr) {
+    *error = errno;
+    return nullptr;
+  }
+  below.store(reinterpret_cast<uintptr_t>(base), std::memory_order_relaxed);
+  return std::shared_ptr<Reservation>(new Reservation(base, length));
 }
 
 Reservation::~Reservation() {
   munmap(base_, length_);
+  // The last one gives its place back.
+  uintptr_t own = reinterpret_cast<uintptr_t>(base_);
+  below.compare_exchange_strong(own, own + length_, std::memory_order_relaxed);
 }
 
 int Reservation::Revoke() {

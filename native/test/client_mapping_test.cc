@@ -107,6 +107,26 @@ TEST(client_maps_a_padded_aperture_with_two_mappings) {
   CHECK(MapsIn(base, 4 * kGiB).empty());
 }
 
+// The place right below the last mapping is tried first: it is somebody's, or it is free.
+TEST(client_maps_in_nobodys_place) {
+  Region file(4 * kMiB, 4 * kMiB, 0);
+  for (const uint64_t offset : {uint64_t{0}, 2 * kMiB, 4 * kMiB - kPage}) {
+    aperture_mapping maps[3];
+    for (int i = 0; i < 2; i++) CHECK(aperture_map(&maps[i], file.fd.get(), &file.region, 0) == 0);
+    CHECK(maps[1].base == maps[0].base - 4 * kMiB);
+    uint8_t* const wanted = maps[1].base - 4 * kMiB + offset;
+    void* const taken =
+        mmap(wanted, kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    CHECK(taken == wanted);
+    *wanted = 7;
+    CHECK(aperture_map(&maps[2], file.fd.get(), &file.region, 0) == 0);
+    CHECK(maps[2].base + 4 * kMiB <= wanted || maps[2].base > wanted);
+    CHECK(*wanted == 7);
+    for (aperture_mapping& map : maps) CHECK(aperture_unmap(&map) == 0);
+    munmap(taken, kPage);
+  }
+}
+
 TEST(client_maps_congruent_with_the_offset) {
   // As its size has room for: 1 GiB, 2 MiB, a page.
   const struct {

@@ -132,6 +132,28 @@ TEST(mapping_is_congruent) {
   }
 }
 
+// The place right below the last mapping is tried first: it is somebody's, or it is free.
+TEST(mapping_takes_nobodys_place) {
+  const UniqueFd fd = Memory(2 * kMiB);
+  const auto map = [&fd] { return MapOk(fd.get(), 0, 4 * kMiB, {{0, 2 * kMiB}}); };
+  for (const uint64_t offset : {uint64_t{0}, 2 * kMiB, 4 * kMiB - kPage}) {
+    const std::shared_ptr<Mapping> first = map();
+    const std::shared_ptr<Mapping> second = map();
+    CHECK(second->reservation()->base() == first->reservation()->base() - 4 * kMiB);
+    uint8_t* const wanted = second->reservation()->base() - 4 * kMiB + offset;
+    void* const taken =
+        mmap(wanted, kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    CHECK(taken == wanted);
+    *wanted = 7;
+    const std::shared_ptr<Mapping> third = map();
+    const uint8_t* const base = third->reservation()->base();
+    CHECK(base + 4 * kMiB <= wanted || base > wanted);
+    CHECK(*wanted == 7);
+    CHECK(CountVmas(base, 4 * kMiB) == 2);
+    munmap(taken, kPage);
+  }
+}
+
 TEST(mapping_gives_back_every_page) {
   const UniqueFd fd = Memory(kGiB);
   long before = 0;
