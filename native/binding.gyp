@@ -14,6 +14,7 @@
       "sources": [
         "sys/descriptor.cc",
         "sys/fault_guard.cc",
+        "sys/folder_scan.cc",
         "sys/hot_reset.cc",
         "sys/inotify.cc",
         "sys/iommufd.cc",

@@ -91,6 +91,17 @@ export interface ProgramFacts {
   readonly cgroupError: string;
 }
 
+/** One thing to read in a folder. */
+export interface FolderEntry {
+  /**
+   * text: a file's contents, EFBIG beyond 4096 bytes; link: the target; names: of a folder's entries, each ended by NUL, EFBIG beyond 1 MiB; inode: of what the name itself is, 8 bytes.
+   * What finds no room in an answer of 16 MiB: EMSGSIZE.
+   */
+  readonly kind: "text" | "link" | "names" | "inode";
+  /** In the folder; empty: the folder itself, which then may be a link. */
+  readonly name: string;
+}
+
 /**
  * One FIFO of blocking operations, run on a native thread that it has only while there is work. BIND, RESET, the last
  * close of a device and a read of a device that is not ready can take 0.1 to 256 s in the kernel: they never run on the event loop nor on
@@ -142,6 +153,11 @@ export interface BlockingQueue {
   program(pid: number): Promise<SysResult<ProgramFacts>>;
   /** Whether path is, here, the very file (not a link) with this identity. Looks the path up: a file system that hangs keeps the thread. */
   isFile(path: string, device: bigint, inode: bigint): Promise<SysResult<boolean>>;
+  /**
+   * The same entries of many folders below parent, for a scan of sysfs. value: of every folder every entry in the order asked for, each 4 bytes and as many bytes as they say, or minus
+   * its errno; little-endian (host/folder-reader.ts walks through it). Nothing that is not there, cannot be read or is too long fails the call. At most 4096 folders and 64 entries.
+   */
+  readFolders(parent: string, folders: readonly string[], entries: readonly FolderEntry[]): Promise<SysResult<Uint8Array>>;
   /** Refuses new operations (code CLOSED); resolves when the last one has ended. */
   finish(): Promise<null>;
 }

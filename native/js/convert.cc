@@ -1,7 +1,9 @@
 #include "js/convert.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <iterator>
 
 namespace aperture {
 
@@ -122,6 +124,56 @@ std::vector<RegionArea> Args::Areas(size_t index, const char* name) const {
     areas.push_back({part[0], part[1]});
   }
   return areas;
+}
+
+std::vector<std::string> Args::Paths(size_t index, const char* name, size_t most) const {
+  const Napi::Value value = info_[index];
+  const std::string expected = "an array of at most " + std::to_string(most) + " paths";
+  if (!value.IsArray()) TypeFault(index, name, expected);
+  const Napi::Array array = value.As<Napi::Array>();
+  if (array.Length() > most) RangeFault(index, name, expected);
+  std::vector<std::string> paths;
+  paths.reserve(array.Length());
+  for (uint32_t i = 0; i < array.Length(); i++) {
+    const Napi::Value item = array.Get(i);
+    if (!item.IsString()) TypeFault(index, name, expected);
+    std::string path = item.As<Napi::String>().Utf8Value();
+    // An absolute one would not be below the parent.
+    if (path.empty() || path[0] == '/' || path.find('\0') != std::string::npos)
+      RangeFault(index, name, "relative paths without NUL");
+    paths.push_back(std::move(path));
+  }
+  return paths;
+}
+
+std::vector<Entry> Args::Entries(size_t index, const char* name, size_t most) const {
+  const Napi::Value value = info_[index];
+  const std::string expected = "an array of at most " + std::to_string(most) +
+                               " { kind: \"text\" | \"link\" | \"names\" | \"inode\", name: string }";
+  if (!value.IsArray()) TypeFault(index, name, expected);
+  const Napi::Array array = value.As<Napi::Array>();
+  if (array.Length() > most) RangeFault(index, name, expected);
+  std::vector<Entry> entries;
+  for (uint32_t i = 0; i < array.Length(); i++) {
+    const Napi::Value item = array.Get(i);
+    if (!item.IsObject()) TypeFault(index, name, expected);
+    const Napi::Value kind = item.As<Napi::Object>().Get("kind");
+    const Napi::Value entry = item.As<Napi::Object>().Get("name");
+    if (!kind.IsString() || !entry.IsString()) TypeFault(index, name, expected);
+    static constexpr std::pair<const char*, EntryKind> kKinds[] = {{"text", EntryKind::kText},
+                                                                   {"link", EntryKind::kLink},
+                                                                   {"names", EntryKind::kNames},
+                                                                   {"inode", EntryKind::kInode}};
+    const std::string word = kind.As<Napi::String>().Utf8Value();
+    const std::string path = entry.As<Napi::String>().Utf8Value();
+    if ((!path.empty() && path[0] == '/') || path.find('\0') != std::string::npos)
+      RangeFault(index, name, "relative names without NUL");
+    const auto* const found = std::find_if(std::begin(kKinds), std::end(kKinds),
+                                           [&](const auto& known) { return word == known.first; });
+    if (found == std::end(kKinds)) RangeFault(index, name, expected);
+    entries.push_back({found->second, path});
+  }
+  return entries;
 }
 
 Napi::Function Args::Function(size_t index, const char* name) const {

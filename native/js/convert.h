@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "sys/descriptor.h"
+#include "sys/folder_scan.h"
 #include "sys/hot_reset.h"
 #include "sys/inotify.h"
 #include "sys/iommufd.h"
@@ -49,6 +50,9 @@ class Args {
   std::vector<uint8_t> Bytes(size_t index, const char* name) const;
   std::vector<int> Descriptors(size_t index, const char* name, size_t most) const;
   std::vector<RegionArea> Areas(size_t index, const char* name) const;
+  // Paths below a folder: no empty one, none with a NUL.
+  std::vector<std::string> Paths(size_t index, const char* name, size_t most) const;
+  std::vector<Entry> Entries(size_t index, const char* name, size_t most) const;
   Napi::Function Function(size_t index, const char* name) const;
   bool IsNull(size_t index) const { return info_[index].IsNull(); }
 

@@ -6,6 +6,7 @@
 #include "js/convert.h"
 #include "js/job.h"
 #include "sys/descriptor.h"
+#include "sys/folder_scan.h"
 #include "sys/hot_reset.h"
 #include "sys/iommufd.h"
 #include "sys/program.h"
@@ -238,6 +239,15 @@ class BlockingQueue : public Napi::ObjectWrap<BlockingQueue> {
     return Run<bool>(info, "statx", path, [=] { return IsFile(path, device, inode); });
   }
 
+  Napi::Value ReadFoldersOf(const Napi::CallbackInfo& info) {
+    const Args args(info, "BlockingQueue.readFolders");
+    const std::string parent = args.Text(0, "parent");
+    const std::vector<std::string> folders = args.Paths(1, "folders", 4096);
+    const std::vector<Entry> entries = args.Entries(2, "entries", 64);
+    return Run<std::vector<uint8_t>>(info, "open", parent,
+                                     [=] { return ReadFolders(parent, folders, entries); });
+  }
+
   Napi::Value Finish(const Napi::CallbackInfo& info) {
     state_->closed = true;
     const Napi::Promise::Deferred deferred(info.Env());
@@ -293,6 +303,7 @@ Napi::Function BlockingQueueClass(Napi::Env env) {
           BlockingQueue::InstanceMethod<&BlockingQueue::Pwrite>("pwrite"),
           BlockingQueue::InstanceMethod<&BlockingQueue::ReadProgramOf>("program"),
           BlockingQueue::InstanceMethod<&BlockingQueue::IsSameFile>("isFile"),
+          BlockingQueue::InstanceMethod<&BlockingQueue::ReadFoldersOf>("readFolders"),
           BlockingQueue::InstanceMethod<&BlockingQueue::Finish>("finish"),
       });
 }

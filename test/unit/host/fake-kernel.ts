@@ -318,6 +318,10 @@ class FakeQueue implements BlockingQueue {
     return this.#real.isFile(path, device, inode);
   }
 
+  readFolders(...what: Parameters<BlockingQueue["readFolders"]>): ReturnType<BlockingQueue["readFolders"]> {
+    return this.#real.readFolders(...what);
+  }
+
   async finish(): Promise<null> {
     return this.#real.finish();
   }

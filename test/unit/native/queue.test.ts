@@ -265,7 +265,42 @@ describe("[real processes] BlockingQueue", () => {
 
 describe("[pure] arguments across the bridge", () => {
   const queue = new native.BlockingQueue("arguments");
+  const entriesExpected =
+    'BlockingQueue.readFolders argument 3 (entries): expected an array of at most 64 { kind: "text" | "link" | "names" | "inode", name: string }';
   const wrong: readonly [string, () => unknown, new (message?: string) => Error, string][] = [
+    [
+      "folders in one string",
+      () => queue.readFolders("/", "proc" as never, []),
+      TypeError,
+      "BlockingQueue.readFolders argument 2 (folders): expected an array of at most 4096 paths",
+    ],
+    [
+      "too many folders",
+      () => queue.readFolders("/", new Array(4097).fill("proc"), []),
+      RangeError,
+      "BlockingQueue.readFolders argument 2 (folders): expected an array of at most 4096 paths",
+    ],
+    ...["", "/proc", "a\0b"].map((path): (typeof wrong)[number] => [
+      `folder ${JSON.stringify(path)}`,
+      () => queue.readFolders("/", ["proc", path], []),
+      RangeError,
+      "BlockingQueue.readFolders argument 2 (folders): expected relative paths without NUL",
+    ]),
+    ["no entry", () => queue.readFolders("/", ["proc"], [null as never]), TypeError, entriesExpected],
+    ["entry without name", () => queue.readFolders("/", ["proc"], [{ kind: "text" } as never]), TypeError, entriesExpected],
+    ["unknown kind", () => queue.readFolders("/", ["proc"], [{ kind: "size" as never, name: "" }]), RangeError, entriesExpected],
+    [
+      "too many entries",
+      () => queue.readFolders("/", ["proc"], new Array(65).fill({ kind: "text", name: "x" })),
+      RangeError,
+      entriesExpected,
+    ],
+    [
+      "absolute entry",
+      () => queue.readFolders("/", ["proc"], [{ kind: "text", name: "/etc/passwd" }]),
+      RangeError,
+      "BlockingQueue.readFolders argument 3 (entries): expected relative names without NUL",
+    ],
     ["missing", () => Reflect.apply(queue.open, queue, []), TypeError, "BlockingQueue.open argument 1 (path): expected a string"],
     ["undefined", () => queue.open(undefined as never, "read"), TypeError, "BlockingQueue.open argument 1 (path): expected a string"],
     [
