@@ -1,20 +1,27 @@
 // The identities of all functions that there are: what is known of each from earlier scans, and what only the whole scan can tell of each (virtual functions of a physical one,
 // what lies below the same port).
 
-import type { Address, DeviceFacts } from "../broker/device.js";
+import type { Address, DeviceFacts, IommuGroup } from "../broker/device.js";
 import type { ResetSet, VirtualFunctions } from "../broker/facts.js";
-import { type BoundIdentity, type Identity, readBoundIdentity, readIdentity, readInode, readVirtualFunctions } from "./device-identity.js";
-import { DeviceWords, kindOf } from "./device-words.js";
-import { withBound } from "./driver-candidates.js";
+import { type BoundIdentity, boundIdentityOf, type Identity, readVirtualFunctions, virtualKey } from "./device-identity.js";
+import { DeviceWords } from "./device-words.js";
+import type { FolderReader } from "./folder-reader.js";
+import type { ParsedFacts } from "./parsed-device.js";
 import type { IdNumbers } from "./pci-ids.js";
-import type { IdTexts } from "./sysfs-device.js";
+import type { RawBound } from "./raw-device.js";
+import { inSlices } from "./slices.js";
 import type { SystemFiles } from "./system-file.js";
 
-/** What is added to a function when the scan has seen all. */
-type Added = "revisionId" | "subsystem" | "names" | "driverCandidates" | "place" | "virtualFunctions" | "vfIndex" | "resetSet";
-
 /** A function as its own files tell. */
-export type ScannedFacts = Omit<DeviceFacts, Added>;
+export interface ScannedDevice {
+  readonly address: Address;
+  readonly parsed: ParsedFacts;
+  readonly iommuGroup: IommuGroup | null;
+  /** Another one than the parsed while that driver lets go of it. */
+  readonly driver: string;
+  readonly driverOverride: string;
+  readonly leaving: boolean;
+}
 
 function isSame(a: readonly Address[], b: readonly Address[]): boolean {
   return a.length === b.length && a.every((address, index) => address === b[index]);
@@ -22,6 +29,7 @@ function isSame(a: readonly Address[], b: readonly Address[]): boolean {
 
 interface Entry {
   readonly identity: Identity;
+  /** The binding for which bound was read; "": none yet. */
   bindKey: string;
   bound: BoundIdentity;
   vfIndex: number | null;
@@ -29,114 +37,152 @@ interface Entry {
 
 export class DeviceIdentities {
   readonly #sysRoot: string;
+  readonly #reader: FolderReader;
   readonly #words: DeviceWords;
   readonly #entries = new Map<Address, Entry>();
   /** Of the last scan, by port and by physical function: kept as long as they say the same, so that hundreds of virtual functions are not compared name by name. */
   #sets = new Map<Address, ResetSet>();
   #virtual = new Map<Address, VirtualFunctions>();
 
-  constructor(sysRoot: string, files: SystemFiles) {
+  constructor(sysRoot: string, files: SystemFiles, reader: FolderReader) {
     this.#sysRoot = sysRoot;
+    this.#reader = reader;
     this.#words = new DeviceWords(sysRoot, files);
   }
 
-  /** inode: of the function that is there now; identity: when it is the one that was there before. null: there is none. */
-  async find(address: Address): Promise<{ readonly inode: bigint; readonly identity: Identity | null } | null> {
-    const inode = await readInode(this.#sysRoot, address);
-    if (inode === null) return null;
+  /** Whether anything is known of a function at this address. */
+  has(address: Address): boolean {
+    return this.#entries.has(address);
+  }
+
+  /** What is known of the function with this inode; null: nothing, another one was there. */
+  find(address: Address, inode: bigint): Identity | null {
     const entry = this.#entries.get(address);
-    return { inode, identity: entry?.identity.inode === inode ? entry.identity : null };
+    return entry?.identity.inode === inode ? entry.identity : null;
   }
 
   /** A function that was not there before. */
-  async add(address: Address, inode: bigint, ids: IdTexts, isBridge: boolean): Promise<Identity> {
-    const identity = await readIdentity(this.#sysRoot, address, inode, ids, isBridge);
+  add(address: Address, identity: Identity): void {
     this.#entries.set(address, { identity, bindKey: "", bound: { place: null, totalVfs: null }, vfIndex: null });
-    return identity;
+  }
+
+  /** Whether what a binding may change is known for this one. */
+  isBoundKnown(address: Address, bindKey: string): boolean {
+    return this.#entries.get(address)?.bindKey === bindKey;
+  }
+
+  setBound(address: Address, bindKey: string, raw: RawBound): void {
+    const entry = this.#entries.get(address);
+    if (entry === undefined) return;
+    entry.bindKey = bindKey;
+    entry.bound = boundIdentityOf(entry.identity, raw);
   }
 
   keepOnly(present: ReadonlySet<string>): void {
     for (const address of this.#entries.keys()) if (!present.has(address)) this.#entries.delete(address);
   }
 
-  /** Reads what this binding of the function may have changed. numbers: of the virtual functions of one physical, shared by all in one scan. */
-  async update(facts: ScannedFacts, numbers: Map<Address, Promise<ReadonlyMap<string, number>>>): Promise<void> {
-    const entry = this.#entries.get(facts.address);
-    if (entry === undefined) return;
-    if (entry.bindKey !== facts.bindKey) {
-      entry.bound = await readBoundIdentity(this.#sysRoot, facts.address, entry.identity);
-      entry.bindKey = facts.bindKey;
+  /** Numbers virtual functions. Asked until there is an answer: the kernel makes a virtual function's links after the function (drivers/pci/iov.c pci_iov_add_virtfn). */
+  async number(functions: readonly { readonly address: Address; readonly parsed: ParsedFacts }[]): Promise<void> {
+    const physical = new Set<Address>();
+    const unnumbered: { readonly entry: Entry; readonly key: string }[] = [];
+    for (const { address, parsed } of functions) {
+      const entry = this.#entries.get(address);
+      if (entry === undefined || entry.vfIndex !== null || parsed.physicalFunction === null) continue;
+      physical.add(parsed.physicalFunction);
+      unnumbered.push({ entry, key: virtualKey(parsed.physicalFunction, address) });
     }
-    // Asked until there is an answer: the kernel makes a virtual function's links after the function (drivers/pci/iov.c pci_iov_add_virtfn).
-    const { physicalFunction } = facts;
-    if (entry.vfIndex !== null || physicalFunction === null) return;
-    let reading = numbers.get(physicalFunction);
-    if (reading === undefined) {
-      reading = readVirtualFunctions(this.#sysRoot, physicalFunction);
-      numbers.set(physicalFunction, reading);
-    }
-    entry.vfIndex = (await reading).get(facts.address) ?? null;
+    const numbers = await readVirtualFunctions(this.#reader, this.#sysRoot, [...physical]);
+    for (const { entry, key } of unnumbered) entry.vfIndex = numbers.get(key) ?? null;
   }
 
-  /** The functions of one scan with all that is known of them. */
-  async complete(scanned: readonly ScannedFacts[]): Promise<readonly DeviceFacts[]> {
+  /** All functions that there are, or only some of them, with all that is known of them. */
+  async complete(scanned: readonly ScannedDevice[], only?: ReadonlySet<Address>): Promise<readonly DeviceFacts[]> {
     const kinds = new Map<string, IdNumbers>();
     const below = new Map<Address, Set<Address>>();
     const virtual = new Map<Address, Address[]>();
-    for (const facts of scanned) {
-      const numbers = this.#numbers(facts);
-      kinds.set(kindOf(numbers), numbers);
-      if (facts.physicalFunction !== null) {
-        const others = virtual.get(facts.physicalFunction);
-        if (others === undefined) virtual.set(facts.physicalFunction, [facts.address]);
-        else others.push(facts.address);
-      }
-      const ports = this.#entries.get(facts.address)?.identity.where?.ports ?? [];
+    await inSlices(scanned, ({ address, parsed }) => {
+      const identity = this.#entries.get(address)?.identity;
+      if (identity === undefined) return;
+      kinds.set(identity.kind, identity.numbers);
+      if (parsed.physicalFunction !== null) listOf(virtual, parsed.physicalFunction).push(address);
+      const ports = identity.where?.ports ?? [];
       for (const [index, port] of ports.entries()) {
-        const members = below.get(port) ?? new Set();
-        for (const member of [...ports.slice(index + 1), facts.address]) members.add(member);
-        below.set(port, members);
+        let members = below.get(port);
+        if (members === undefined) {
+          members = new Set();
+          below.set(port, members);
+        }
+        for (const bridge of ports.slice(index + 1)) members.add(bridge);
+        members.add(address);
       }
-    }
+    });
     await this.#words.learn(kinds);
-    const sets = [...below].map(([port, members]) => {
+    const sets = new Map<Address, ResetSet>();
+    await inSlices([...below], ([port, members]) => {
       const addresses = [...members].sort();
       const before = this.#sets.get(port);
-      return [
-        port,
-        before !== undefined && isSame(before.addresses, addresses) ? before : { addresses, source: "TOPOLOGY" as const },
-      ] as const;
+      sets.set(port, before !== undefined && isSame(before.addresses, addresses) ? before : { addresses, source: "TOPOLOGY" });
     });
-    this.#sets = new Map(sets);
-    this.#virtual = new Map(scanned.flatMap(({ address }) => this.#virtualOf(address, virtual.get(address) ?? [])));
-    return scanned.map((facts) => this.#completed(facts));
+    this.#sets = sets;
+    this.#virtual = this.#virtualFunctions(scanned, virtual);
+    const completed: DeviceFacts[] = [];
+    await inSlices(scanned, (one) => {
+      if (only !== undefined && !only.has(one.address)) return;
+      const entry = this.#entries.get(one.address);
+      // Without one it has left meanwhile.
+      if (entry !== undefined) completed.push(this.#completed(one, entry));
+    });
+    return completed;
   }
 
-  #virtualOf(address: Address, addresses: readonly Address[]): readonly (readonly [Address, VirtualFunctions])[] {
-    const total = this.#entries.get(address)?.bound.totalVfs ?? null;
-    if (total === null) return [];
-    const before = this.#virtual.get(address);
-    return [[address, before?.total === total && isSame(before.addresses, addresses) ? before : { total, addresses }]];
+  #virtualFunctions(scanned: readonly ScannedDevice[], virtual: ReadonlyMap<Address, readonly Address[]>): Map<Address, VirtualFunctions> {
+    const all = new Map<Address, VirtualFunctions>();
+    for (const { address } of scanned) {
+      const total = this.#entries.get(address)?.bound.totalVfs ?? null;
+      if (total === null) continue;
+      const addresses = virtual.get(address) ?? [];
+      const before = this.#virtual.get(address);
+      all.set(address, before?.total === total && isSame(before.addresses, addresses) ? before : { total, addresses });
+    }
+    return all;
   }
 
-  #numbers({ address, vendorId, deviceId, classCode }: ScannedFacts): IdNumbers {
-    return { vendorId, deviceId, classCode, subsystem: this.#entries.get(address)?.identity.subsystem ?? null };
-  }
-
-  #completed(facts: ScannedFacts): DeviceFacts {
-    const entry = this.#entries.get(facts.address);
-    const { names, candidates } = this.#words.of(kindOf(this.#numbers(facts)));
-    const port = entry?.identity.where?.ports.at(-1);
+  #completed({ address, parsed, iommuGroup, driver, driverOverride, leaving }: ScannedDevice, entry: Entry): DeviceFacts {
+    const { identity, bound, vfIndex } = entry;
+    const { vendorId, deviceId, classCode, subsystem } = identity.numbers;
+    const words = this.#words.of(identity.kind);
+    const port = identity.where?.ports.at(-1);
     return {
-      ...facts,
-      revisionId: entry?.identity.revisionId ?? null,
-      subsystem: entry?.identity.subsystem ?? null,
-      names,
-      driverCandidates: withBound(candidates, facts.driver, facts.vfioBound),
-      place: entry?.bound.place ?? null,
-      virtualFunctions: this.#virtual.get(facts.address) ?? null,
-      vfIndex: facts.physicalFunction === null ? null : (entry?.vfIndex ?? null),
+      address,
+      vendorId,
+      deviceId,
+      classCode,
+      driver,
+      driverOverride,
+      iommuGroup,
+      leaving,
+      subsystem,
+      resetMethods: parsed.resetMethods,
+      numaNode: parsed.numaNode,
+      physicalFunction: parsed.physicalFunction,
+      vfioBound: parsed.vfioBound,
+      bindKey: parsed.bindKey,
+      revisionId: identity.revisionId,
+      names: words.names,
+      driverCandidates: this.#words.candidates(words, driver, parsed.vfioBound),
+      place: bound.place,
+      virtualFunctions: this.#virtual.get(address) ?? null,
+      vfIndex: parsed.physicalFunction === null ? null : vfIndex,
       resetSet: port === undefined ? null : (this.#sets.get(port) ?? null),
     };
   }
+}
+
+function listOf<T>(lists: Map<Address, T[]>, key: Address): T[] {
+  const known = lists.get(key);
+  if (known !== undefined) return known;
+  const list: T[] = [];
+  lists.set(key, list);
+  return list;
 }

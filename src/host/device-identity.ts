@@ -2,18 +2,23 @@
 // thousand devices it would be most of the work. A function that was replaced by another one at the same address is seen by its link in /sys/bus/pci/devices:
 // a new one has another inode number.
 
-import { lstat, readdir, readlink } from "node:fs/promises";
-import { basename, join } from "node:path";
 import { type Address, parseAddress } from "../broker/device.js";
 import type { Link, PciePlace } from "../broker/facts.js";
-import { devicesFolder, type IdTexts, readAttribute } from "./sysfs-device.js";
+import { kindOf } from "./device-words.js";
+import type { FolderReader } from "./folder-reader.js";
+import { hex, type Ids } from "./parsed-device.js";
+import type { IdNumbers } from "./pci-ids.js";
+import type { RawBound, RawIdentity } from "./raw-device.js";
+import { rememberLast } from "./remember-last.js";
+import { devicesFolder } from "./sysfs-device.js";
 
 export interface Identity {
   readonly inode: bigint;
-  readonly ids: IdTexts;
+  readonly numbers: IdNumbers;
+  /** Of devices that have the same names and driver candidates. */
+  readonly kind: string;
   readonly isBridge: boolean;
   readonly revisionId: number | null;
-  readonly subsystem: { readonly vendorId: number; readonly deviceId: number } | null;
   readonly where: { readonly root: string; readonly ports: readonly Address[] } | null;
 }
 
@@ -24,78 +29,64 @@ export interface BoundIdentity {
   readonly totalVfs: number | null;
 }
 
-async function orNull<T>(read: Promise<T>): Promise<T | null> {
-  try {
-    return await read;
-  } catch {
-    return null;
-  }
-}
-
-/** null: the function is not there. */
-export async function readInode(sysRoot: string, address: string): Promise<bigint | null> {
-  const facts = await orNull(lstat(join(devicesFolder(sysRoot), address), { bigint: true }));
-  return facts === null ? null : facts.ino;
-}
-
-function hex(text: string | null, digits: number): number | null {
-  return text !== null && new RegExp(`^0x[0-9a-f]{${digits}}$`).test(text) ? Number.parseInt(text.slice(2), 16) : null;
-}
-
-/** Reads what stays. Anything that cannot be read or makes no sense is null: these are facts that a device can do without. */
-export async function readIdentity(sysRoot: string, address: Address, inode: bigint, ids: IdTexts, isBridge: boolean): Promise<Identity> {
-  const folder = join(devicesFolder(sysRoot), address);
-  const attribute = (name: string) => orNull(readAttribute(join(folder, name)));
-  if (isBridge) return { inode, ids, isBridge, revisionId: null, subsystem: null, where: null };
-  const [revision, subsystemVendor, subsystemDevice, target] = await Promise.all([
-    attribute("revision"),
-    attribute("subsystem_vendor"),
-    attribute("subsystem_device"),
-    orNull(readlink(folder)),
-  ]);
-  const [vendorId, deviceId] = [hex(subsystemVendor, 4), hex(subsystemDevice, 4)];
+/** What stays. Anything that makes no sense is null: these are facts that a device can do without. */
+export function identityOf(address: Address, inode: bigint, ids: Ids, raw: RawIdentity, isBridge: boolean): Identity {
+  const { numbers, kind } = numbersOf(ids.vendorId, ids.deviceId, ids.classCode, raw.subsystemVendor, raw.subsystemDevice);
   return {
     inode,
-    ids,
+    numbers,
+    kind,
     isBridge,
-    revisionId: hex(revision, 2),
-    subsystem: vendorId === null || deviceId === null ? null : { vendorId, deviceId },
-    where: target === null ? null : whereIs(target, address),
+    revisionId: hex(raw.revision, 2),
+    where: raw.target === null ? null : whereIs(raw.target, address),
   };
 }
+
+const numbersOf = rememberLast(
+  (vendorId: number, deviceId: number, classCode: number, subsystemVendor: string | null, subsystemDevice: string | null) => {
+    const [boardVendor, board] = [hex(subsystemVendor, 4), hex(subsystemDevice, 4)];
+    const subsystem = boardVendor === null || board === null ? null : { vendorId: boardVendor, deviceId: board };
+    const numbers = { vendorId, deviceId, classCode, subsystem };
+    return { numbers, kind: kindOf(numbers) };
+  },
+);
 
 /** Of `../../../devices/pci0000:00/0000:00:15.0/0000:01:00.0`: the root and what lies between. */
 export function whereIs(target: string, address: Address): Identity["where"] {
-  const parts = target.split("/");
+  const end = target.lastIndexOf("/");
+  return target.slice(end + 1) === address ? whereBelow(target.slice(0, Math.max(0, end))) : null;
+}
+
+const whereBelow = rememberLast((path: string): Identity["where"] => {
+  const parts = path.split("/");
   const root = parts.findIndex((part) => /^pci[0-9a-f]{4,8}:[0-9a-f]{2}$/.test(part));
-  if (root < 0 || parts.at(-1) !== address) return null;
+  if (root < 0) return null;
   const ports = parts
-    .slice(root + 1, -1)
+    .slice(root + 1)
     .map(parseAddress)
     .filter((port) => port !== null);
   return { root: parts[root] ?? "", ports };
-}
+});
 
-/** Reads what a driver may have changed. */
-export async function readBoundIdentity(sysRoot: string, address: Address, identity: Identity): Promise<BoundIdentity> {
-  const folder = join(devicesFolder(sysRoot), address);
-  const attribute = (name: string) => orNull(readAttribute(join(folder, name)));
-  const [speed, width, maxSpeed, maxWidth, total] = await Promise.all(
-    ["current_link_speed", "current_link_width", "max_link_speed", "max_link_width", "sriov_totalvfs"].map(attribute),
-  );
-  const link: Link = {
-    currentSpeedMts: speedOf(speed ?? null),
-    currentWidth: widthOf(width ?? null),
-    maxSpeedMts: speedOf(maxSpeed ?? null),
-    maxWidth: widthOf(maxWidth ?? null),
-  };
-  const known = Object.values(link).some((value) => value !== null);
-  const totalVfs = /^\d{1,5}$/.test(total ?? "") ? Number(total) : 0;
+/** What a driver may have changed. */
+export function boundIdentityOf(identity: Identity, raw: RawBound): BoundIdentity {
+  const link = linkOf(raw.currentLinkSpeed, raw.currentLinkWidth, raw.maxLinkSpeed, raw.maxLinkWidth);
+  const totalVfs = raw.totalVfs !== null && /^\d{1,5}$/.test(raw.totalVfs) ? Number(raw.totalVfs) : 0;
   return {
-    place: identity.where === null ? null : { ...identity.where, link: known ? link : null },
+    place: identity.where === null ? null : { root: identity.where.root, ports: identity.where.ports, link },
     totalVfs: totalVfs > 0 ? totalVfs : null,
   };
 }
+
+const linkOf = rememberLast((speed: string | null, width: string | null, maxSpeed: string | null, maxWidth: string | null): Link | null => {
+  const link: Link = {
+    currentSpeedMts: speedOf(speed),
+    currentWidth: widthOf(width),
+    maxSpeedMts: speedOf(maxSpeed),
+    maxWidth: widthOf(maxWidth),
+  };
+  return Object.values(link).some((value) => value !== null) ? link : null;
+});
 
 /** `16.0 GT/s PCIe`, or `Unknown` (drivers/pci/probe.c pci_speed_string). */
 export function speedOf(text: string | null): number | null {
@@ -108,12 +99,27 @@ export function widthOf(text: string | null): number | null {
   return /^(1|2|4|8|12|16|32)$/.test(text ?? "") ? Number(text) : null;
 }
 
-/** Number of each virtual function of a physical one, by address: its links virtfnN. */
-export async function readVirtualFunctions(sysRoot: string, physicalFunction: Address): Promise<ReadonlyMap<string, number>> {
-  const folder = join(devicesFolder(sysRoot), physicalFunction);
-  const names = ((await orNull(readdir(folder))) ?? []).filter((name) => /^virtfn\d{1,5}$/.test(name));
-  const links = await Promise.all(
-    names.map(async (name) => [basename((await orNull(readlink(join(folder, name)))) ?? ""), Number(name.slice("virtfn".length))] as const),
-  );
-  return new Map(links.filter(([address]) => address !== ""));
+/** Number of each virtual function of some physical ones, by the addresses of both: their links virtfnN. */
+export async function readVirtualFunctions(
+  reader: FolderReader,
+  sysRoot: string,
+  physicalFunctions: readonly Address[],
+): Promise<ReadonlyMap<string, number>> {
+  const links: string[] = [];
+  await reader.read(devicesFolder(sysRoot), physicalFunctions, [{ kind: "names", name: "" }], (physical, walk) => {
+    for (const name of walk.names() ?? []) if (/^virtfn\d{1,5}$/.test(name)) links.push(`${physical}/${name}`);
+    walk.unreadable();
+  });
+  const numbers = new Map<string, number>();
+  await reader.read(devicesFolder(sysRoot), links, [{ kind: "link", name: "" }], (path, walk) => {
+    const virtual = walk.linkName();
+    walk.unreadable();
+    const [physical = "", name = ""] = path.split("/");
+    if (virtual !== null) numbers.set(virtualKey(physical, virtual), Number(name.slice("virtfn".length)));
+  });
+  return numbers;
+}
+
+export function virtualKey(physical: string, virtual: string): string {
+  return `${physical} ${virtual}`;
 }

@@ -1,7 +1,7 @@
 // Names and driver candidates of the devices that there are, looked up once for each kind of device and not for each device: 128 virtual functions are one kind.
 
 import type { DriverCandidate, Names } from "../broker/facts.js";
-import { DriverCandidates } from "./driver-candidates.js";
+import { DriverCandidates, withBound } from "./driver-candidates.js";
 import { type IdNumbers, lookUpNames } from "./pci-ids.js";
 import type { SystemFiles } from "./system-file.js";
 
@@ -20,6 +20,8 @@ export class DeviceWords {
   readonly #files: SystemFiles;
   readonly #candidates: DriverCandidates;
   #words = new Map<string, Words>();
+  /** Candidates of a kind together with a driver that has a device of it. */
+  readonly #withBound = new WeakMap<Words, Map<string, readonly DriverCandidate[]>>();
   #stamp = "";
 
   constructor(sysRoot: string, files: SystemFiles) {
@@ -29,6 +31,22 @@ export class DeviceWords {
 
   of(kind: string): Words {
     return this.#words.get(kind) ?? NO_WORDS;
+  }
+
+  /** The candidates of one of them with the driver that it has: the same object as long as they are the same, for a thousand devices and from scan to scan. */
+  candidates(words: Words, driver: string, vfioBound: boolean): readonly DriverCandidate[] {
+    let known = this.#withBound.get(words);
+    if (known === undefined) {
+      known = new Map();
+      this.#withBound.set(words, known);
+    }
+    const key = vfioBound ? `vfio ${driver}` : driver;
+    let candidates = known.get(key);
+    if (candidates === undefined) {
+      candidates = withBound(words.candidates, driver, vfioBound);
+      known.set(key, candidates);
+    }
+    return candidates;
   }
 
   /** Looks up what is new among the kinds, and forgets the others. Modules that were installed meanwhile make all new. */

@@ -14,8 +14,9 @@ import { DriverOverrides } from "./driver-override.js";
 import { Holding } from "./holding.js";
 import { isVfioName, LeavingDrivers } from "./leaving.js";
 import { type FileCalls, OpenFiles } from "./open-files.js";
+import { bindKeyOf } from "./parsed-device.js";
 import type { OpenDevice } from "./probed-facts.js";
-import { bindKeyOf, SysfsScanner } from "./sysfs.js";
+import { SysfsScanner } from "./sysfs.js";
 import { devicesFolder, readDriver, readNames, readVfioDevices } from "./sysfs-device.js";
 import { type SystemFiles, systemFiles } from "./system-file.js";
 import { type ReadableSource, type UeventCalls, Uevents } from "./uevents.js";
@@ -68,7 +69,7 @@ export class Machine {
     this.#leaving = new LeavingDrivers(kernel, options.sysRoot);
     const overrides = new DriverOverrides(kernel, options.sysRoot);
     const files = options.systemFiles ?? systemFiles(release());
-    this.scanner = new SysfsScanner(options.sysRoot, overrides, this.#leaving, options.observer, files);
+    this.scanner = new SysfsScanner(kernel, options.sysRoot, overrides, this.#leaving, options.observer, files);
   }
 
   /** Begins to listen to the kernel. openFiles: the back end opens character devices, whose open files are to be counted. */

@@ -1,31 +1,9 @@
-// Reads what sysfs says of one PCI function, as raw text: the one place that touches the files, behind one function, so that a native scan can replace it.
-// Nothing here blocks on a device: no attribute read here takes the device's lock (driver_override does before 7.x: driver-override.ts).
+// Single files of sysfs, read one by one where one device is looked at; the scan of all reads them by folders (folder-reader.ts). Nothing here blocks on a device: no attribute
+// read here takes the device's lock (driver_override does before 7.x: driver-override.ts).
 
 import { lstat, open, readdir, readlink } from "node:fs/promises";
 import { basename, join } from "node:path";
-
-/** The ids, unparsed: they stay as long as the function is there. */
-export interface IdTexts {
-  readonly vendor: string | null;
-  readonly device: string | null;
-  readonly class: string | null;
-}
-
-/** One PCI function, unparsed. null: the file is not there, which is normal for each of them. */
-export interface RawDevice extends IdTexts {
-  readonly resetMethod: string | null;
-  readonly numaNode: string | null;
-  /** Name of the bound driver, and the inode of the link to it: a new one with every bind. */
-  readonly driver: { readonly name: string; readonly inode: bigint } | null;
-  /** Number of the IOMMU group, as text. */
-  readonly group: string | null;
-  /** Address of the physical function, unchecked. */
-  readonly physicalFunction: string | null;
-  /** Names below vfio-dev: vfioN. */
-  readonly vfioDevices: readonly string[];
-  /** Files that could not be read, with why: each is a fault worth a line in the log. */
-  readonly unreadable: readonly string[];
-}
+import { type Binding, vfioNames } from "./raw-device.js";
 
 /** sysfs gives an attribute in one read of at most one page (fs/sysfs/file.c, sysfs_kf_seq_show); pages are up to 64 KiB on arm64, values are not. */
 const ATTRIBUTE_BYTES = 4096;
@@ -84,7 +62,7 @@ async function readLinkName(path: string): Promise<string | null> {
  * The driver link: a new sysfs node, and so a new inode number, with every bind (drivers/base/dd.c driver_sysfs_add). Inode numbers of kernfs are 64 bits with a
  * generation in them and not used twice (fs/kernfs/dir.c); its times are no use: they are those at which the inode last came into memory.
  */
-export async function readDriver(folder: string): Promise<RawDevice["driver"]> {
+export async function readDriver(folder: string): Promise<Binding["driver"]> {
   const path = join(folder, "driver");
   const [name, facts] = await Promise.all([readLinkName(path), missingAsNull(lstat(path, { bigint: true }))]);
   return name === null || facts === null ? null : { name, inode: facts.ino };
@@ -95,37 +73,7 @@ export async function readDriver(folder: string): Promise<RawDevice["driver"]> {
  * class vfio-dev): whether a driver is a VFIO driver is seen here and not guessed from its name.
  */
 export async function readVfioDevices(folder: string): Promise<readonly string[]> {
-  const names = (await missingAsNull(readdir(join(folder, "vfio-dev")))) ?? [];
-  return names.filter((name) => /^vfio\d{1,9}$/.test(name)).sort();
-}
-
-/** Reads one function; null when it is not there. known: its ids, when they have been read before. */
-export async function readRawDevice(sysRoot: string, address: string, known: IdTexts | null): Promise<RawDevice | null> {
-  const folder = join(devicesFolder(sysRoot), address);
-  const unreadable: string[] = [];
-  const guarded = async <T>(name: string, fallback: T, read: Promise<T>): Promise<T> => {
-    try {
-      return await read;
-    } catch (error) {
-      unreadable.push(`${name}: ${error instanceof Error ? error.message : String(error)}`);
-      return fallback;
-    }
-  };
-  const attribute = (name: string) => guarded(name, null, readAttribute(join(folder, name)));
-  const link = (name: string) => guarded(name, null, readLinkName(join(folder, name)));
-  const [vendor, device, classCode, resetMethod, numaNode, driver, group, physicalFunction, vfioDevices] = await Promise.all([
-    known?.vendor ?? attribute("vendor"),
-    known?.device ?? attribute("device"),
-    known?.class ?? attribute("class"),
-    attribute("reset_method"),
-    attribute("numa_node"),
-    guarded("driver", null, readDriver(folder)),
-    link("iommu_group"),
-    link("physfn"),
-    guarded("vfio-dev", [], readVfioDevices(folder)),
-  ]);
-  if (vendor === null && device === null && classCode === null && unreadable.length === 0) return null;
-  return { vendor, device, class: classCode, resetMethod, numaNode, driver, group, physicalFunction, vfioDevices, unreadable };
+  return vfioNames((await missingAsNull(readdir(join(folder, "vfio-dev")))) ?? []);
 }
 
 /** Header type from config space (offset 0x0E, without the multi-function bit), or null. Wakes a sleeping device: only for bridges. */

@@ -1,132 +1,61 @@
-// The inventory as sysfs tells it: reads every PCI function and makes facts of the text. What is written there is not trusted: a function whose ids cannot
-// be read is left out with a fault in the log, and never stops the scan of the others.
+// The inventory as sysfs tells it. One scan is: read every PCI function (folder-reader.ts), in full those that are new; read the IOMMU groups they are in; ask apart, with a time limit,
+// what can wait for a device's lock; put together what only all of them tell. What is written in sysfs is not trusted: a function whose ids cannot be read is left out with a
+// fault in the log, and never stops the scan of the others.
 
-import { join } from "node:path";
-import { type Address, type DeviceFacts, type GroupMember, type IommuGroup, parseAddress } from "../broker/device.js";
+import { type Address, type DeviceFacts, type IommuGroup, parseAddress } from "../broker/device.js";
 import type { Observer } from "../broker/ports.js";
-import { DeviceIdentities, type ScannedFacts } from "./device-identities.js";
+import type { Native } from "../native.js";
+import { DeviceIdentities, type ScannedDevice } from "./device-identities.js";
+import { type Identity, identityOf } from "./device-identity.js";
 import type { DriverOverrides } from "./driver-override.js";
-import { isVfioName, type LeavingDrivers } from "./leaving.js";
-import {
-  devicesFolder,
-  type RawDevice,
-  readAttribute,
-  readDriver,
-  readHeaderType,
-  readNames,
-  readRawDevice,
-  readVfioDevices,
-} from "./sysfs-device.js";
+import { FolderReader } from "./folder-reader.js";
+import { IommuGroups } from "./iommu-groups.js";
+import type { LeavingDrivers } from "./leaving.js";
+import { type ParsedFacts, parseDevice, parseIds } from "./parsed-device.js";
+import { type Binding, EACH_BIND, EACH_SCAN, ONCE, type RawDevice, type RawIds, rawBound, rawDevice, rawOnce } from "./raw-device.js";
+import { inSlices } from "./slices.js";
+import { devicesFolder, readHeaderType, readNames } from "./sysfs-device.js";
 import type { SystemFiles } from "./system-file.js";
 
-/** Reads that are under way at once: enough to hide the pool's latency, few enough to leave descriptors for leases. */
-const AT_ONCE = 16;
-
-/**
- * With this on, VFIO gives a device that no IOMMU stands before a group of its own making, by this name (drivers/vfio/group.c vfio_noiommu_group_alloc): its owner's DMA reaches
- * all memory, and no lease of it could be safe.
- */
-const NO_IOMMU_MODE = "module/vfio/parameters/enable_unsafe_noiommu_mode";
-const NO_IOMMU_GROUP = "vfio-noiommu";
-
-const DRIVER_NAME = /^[\x20-\x7e]{1,64}$/;
-
-/**
- * Drivers other than VFIO's own that leave a group usable. Since 5.19 a driver spoils its group unless it sets driver_managed_dma
- * (drivers/pci/pci-driver.c pci_dma_configure() → drivers/iommu/iommu.c iommu_device_use_default_domain()); besides the VFIO drivers these two do:
- * drivers/pci/pci-stub.c and drivers/pci/pcie/portdrv.c. A member without driver spoils nothing.
- */
-const HARMLESS_DRIVERS: ReadonlySet<string> = new Set(["pci-stub", "pcieport"]);
-
-function hex(text: string | null, digits: number): number | null {
-  return text !== null && new RegExp(`^0x[0-9a-f]{${digits}}$`).test(text) ? Number.parseInt(text.slice(2), 16) : null;
-}
+/** Devices whose locks are waited for at once: each is a thread. */
+const LOCKS_AT_ONCE = 16;
 
 /** Sub-class of base class 6 that sysfs shows for a PCI-to-PCI bridge: always header type 1. */
 const PCI_BRIDGE = 0x0604;
 const BRIDGE_BASE = 0x06;
 
-/** The text of one function as facts, without what is asked apart; or what is wrong with it. */
-export function parseDevice(
-  address: Address,
-  raw: RawDevice,
-):
-  | { readonly facts: Omit<ScannedFacts, "iommuGroup" | "driverOverride" | "leaving">; readonly faults: readonly string[] }
-  | { readonly fault: string } {
-  const vendorId = hex(raw.vendor, 4);
-  const deviceId = hex(raw.device, 4);
-  const classCode = hex(raw.class, 6);
-  if (vendorId === null || deviceId === null || classCode === null) {
-    const wrong = vendorId === null ? ["vendor", raw.vendor] : deviceId === null ? ["device", raw.device] : ["class", raw.class];
-    return { fault: `${wrong[0]} reads ${shown(wrong[1] ?? null)}${raw.unreadable.length > 0 ? ` (${raw.unreadable.join("; ")})` : ""}` };
-  }
-  if (raw.driver !== null && !DRIVER_NAME.test(raw.driver.name)) return { fault: `driver reads ${shown(raw.driver.name)}` };
-  const faults = [...raw.unreadable];
-
-  let resetMethods = (raw.resetMethod ?? "").split(" ").filter((word) => word !== "");
-  if (resetMethods.length > 16 || !resetMethods.every((word) => /^[a-z_]{1,32}$/.test(word))) {
-    faults.push(`reset_method reads ${shown(raw.resetMethod)}`);
-    resetMethods = [];
-  }
-  let numaNode: number | null = null;
-  if (raw.numaNode !== null) {
-    if (/^-?\d{1,5}$/.test(raw.numaNode)) numaNode = Number(raw.numaNode) < 0 ? null : Number(raw.numaNode);
-    else faults.push(`numa_node reads ${shown(raw.numaNode)}`);
-  }
-  const physicalFunction = raw.physicalFunction === null ? null : parseAddress(raw.physicalFunction);
-  if (raw.physicalFunction !== null && physicalFunction === null) faults.push(`physfn points at ${shown(raw.physicalFunction)}`);
-
-  return {
-    faults,
-    facts: {
-      address,
-      vendorId,
-      deviceId,
-      classCode,
-      driver: boundDriver(raw.driver, raw.vfioDevices),
-      resetMethods,
-      numaNode,
-      physicalFunction,
-      vfioBound: raw.vfioDevices.length > 0,
-      bindKey: bindKeyOf(address, raw),
-    },
-  };
+/** One function, as far as its own files tell. */
+interface Found {
+  readonly address: Address;
+  readonly parsed: ParsedFacts;
+  readonly faults: readonly string[];
+  /** Number of its IOMMU group. */
+  readonly group: string | null;
+  /** Whether there is a driver link, be it of a probe that still runs. */
+  readonly hasDriver: boolean;
 }
 
-function boundDriver(driver: RawDevice["driver"], vfioDevices: readonly string[]): string {
-  return driver === null || (vfioDevices.length === 0 && isVfioName(driver.name)) ? "" : driver.name;
+/** What one scan gathers. */
+interface Gathered {
+  readonly found: Found[];
+  /** Of bridges too: they are members of groups. */
+  readonly bindings: Map<string, Binding>;
 }
 
-/** Changes with every bind: see readDriver. */
-export function bindKeyOf(address: Address, raw: Pick<RawDevice, "driver" | "vfioDevices">): string {
-  return [address, raw.driver?.name ?? "", raw.driver?.inode ?? 0n, raw.vfioDevices.join(",")].join(" ");
-}
-
-function shown(text: string | null): string {
-  return text === null ? "nothing" : JSON.stringify(text.length > 40 ? `${text.slice(0, 40)}…` : text);
-}
-
-/** True when the function is a bridge, whose header is not of type 0 and which no VFIO driver owns. */
-async function isBridge(sysRoot: string, address: Address, classCode: number): Promise<boolean> {
+/** Whether the function is a bridge, whose header is not of type 0 and which no VFIO driver owns; null: only the header itself can tell. */
+function isBridge(classCode: number): boolean | null {
   if (classCode >> 8 === PCI_BRIDGE) return true;
-  // Host and ISA bridges have ordinary headers, CardBus bridges have not: only here must the header itself be asked.
-  if (classCode >> 16 !== BRIDGE_BASE) return false;
-  const header = await readHeaderType(sysRoot, address);
-  return header !== null && header !== 0;
+  // Host and ISA bridges have ordinary headers, CardBus bridges have not.
+  return classCode >> 16 === BRIDGE_BASE ? null : false;
 }
 
-/** Runs work on every item, at most AT_ONCE at a time, results in the order of items. */
-async function forEach<T, R>(items: readonly T[], work: (item: T) => Promise<R>): Promise<R[]> {
-  const results: R[] = new Array<R>(items.length);
-  let next = 0;
+/** Runs work on every item, at most so many at a time. */
+async function forEach<T>(items: readonly T[], atOnce: number, work: (item: T) => Promise<void>): Promise<void> {
+  const rest = items.values();
   const worker = async (): Promise<void> => {
-    for (let index = next++; index < items.length; index = next++) {
-      const item = items[index];
-      if (item !== undefined) results[index] = await work(item);
-    }
+    for (const item of rest) await work(item);
   };
-  await Promise.all(Array.from({ length: Math.min(AT_ONCE, items.length) }, worker));
-  return results;
+  await Promise.all(Array.from({ length: Math.min(atOnce, items.length) }, worker));
 }
 
 export class SysfsScanner {
@@ -134,15 +63,25 @@ export class SysfsScanner {
   readonly #overrides: DriverOverrides;
   readonly #leaving: LeavingDrivers;
   readonly #observer: Pick<Observer, "fault">;
+  readonly #reader: FolderReader;
   readonly #identities: DeviceIdentities;
-  #unsafe = false;
+  readonly #groups: IommuGroups;
   /** What the last scan of each function found. */
-  readonly #last = new Map<Address, ScannedFacts>();
+  readonly #last = new Map<Address, ScannedDevice>();
   /** What was last said of each device: a file that stays wrong is reported once, not with every scan. */
   readonly #said = new Map<string, string>();
 
-  constructor(sysRoot: string, overrides: DriverOverrides, leaving: LeavingDrivers, observer: Pick<Observer, "fault">, files: SystemFiles) {
-    this.#identities = new DeviceIdentities(sysRoot, files);
+  constructor(
+    native: Pick<Native, "BlockingQueue">,
+    sysRoot: string,
+    overrides: DriverOverrides,
+    leaving: LeavingDrivers,
+    observer: Pick<Observer, "fault">,
+    files: SystemFiles,
+  ) {
+    this.#reader = new FolderReader(native);
+    this.#identities = new DeviceIdentities(sysRoot, files, this.#reader);
+    this.#groups = new IommuGroups(sysRoot, this.#reader);
     this.#sysRoot = sysRoot;
     this.#overrides = overrides;
     this.#leaving = leaving;
@@ -151,9 +90,10 @@ export class SysfsScanner {
 
   /** Every function with a type-0 header, ordered by address; with `only`, those of them that are there. */
   async scan(only?: ReadonlySet<Address>): Promise<readonly DeviceFacts[]> {
-    if (only !== undefined) return (await this.#read([...only].sort())).filter(({ address }) => only.has(address));
-    const names = [...(await readNames(devicesFolder(this.#sysRoot)))].sort();
+    if (only !== undefined) return this.#read([...only], only);
+    const names = await readNames(devicesFolder(this.#sysRoot));
     const addresses = names.map(parseAddress).filter((address) => address !== null);
+    addresses.sort();
     const present = new Set<string>(addresses);
     this.#overrides.keepOnly(present);
     this.#leaving.keepOnly(present);
@@ -163,100 +103,128 @@ export class SysfsScanner {
     return this.#read(addresses);
   }
 
-  async #read(addresses: readonly Address[]): Promise<readonly DeviceFacts[]> {
-    this.#unsafe = (await readAttribute(join(this.#sysRoot, NO_IOMMU_MODE)).catch(() => null)) === "Y";
-    const groups = new Map<string, Promise<IommuGroup | null>>();
-    const vfNumbers = new Map<Address, Promise<ReadonlyMap<string, number>>>();
-    const all = await forEach(addresses, async (address) => {
-      try {
-        const facts = await this.#device(address, groups);
-        if (facts !== null) await this.#identities.update(facts, vfNumbers);
-        return facts;
-      } catch (error) {
-        this.#say(address, error instanceof Error ? error.message : String(error));
-        return null;
-      }
-    });
-    for (const [index, address] of addresses.entries()) {
-      const facts = all[index] ?? null;
-      if (facts === null) this.#last.delete(address);
-      else this.#last.set(address, facts);
-    }
-    // What is told of one depends on the others: a reset set, the virtual functions of a physical one.
-    const inOrder = [...this.#last.values()].sort((a, b) => (a.address < b.address ? -1 : 1));
-    return this.#identities.complete(inOrder);
+  /** One group by its number; null when it is not there, or cannot be told. */
+  async readGroup(number: string): Promise<IommuGroup | null> {
+    return (await this.#groups.read([number], new Map())).get(number)?.group ?? null;
   }
 
-  async #device(address: Address, groups: Map<string, Promise<IommuGroup | null>>): Promise<ScannedFacts | null> {
-    const found = await this.#identities.find(address);
-    if (found === null || found.identity?.isBridge === true) return null;
-    const raw = await readRawDevice(this.#sysRoot, address, found.identity?.ids ?? null);
-    if (raw === null) return null;
+  async #read(addresses: readonly Address[], only?: ReadonlySet<Address>): Promise<readonly DeviceFacts[]> {
+    const { found, bindings } = await this.#functions(addresses);
+    const groups = await this.#groups.read(new Set(found.flatMap(({ group }) => group ?? [])), bindings);
+    for (const { group } of groups.values()) if (group !== null) this.#sayOfGroup(group);
+    await this.#identities.number(found);
+
+    const scanned: ScannedDevice[] = [];
+    const unbound: { readonly one: Found; readonly group: IommuGroup | null }[] = [];
+    await inSlices(found, (one) => {
+      const { group, fault } = (one.group === null ? undefined : groups.get(one.group)) ?? { group: null, fault: null };
+      this.#say(one.address, fault ?? one.faults.join("; "));
+      if (fault !== null) return;
+      if (one.parsed.vfioBound) scanned.push(this.#bound(one, group));
+      else unbound.push({ one, group });
+    });
+    await forEach(unbound, LOCKS_AT_ONCE, async ({ one, group }) => {
+      try {
+        scanned.push(await this.#unbound(one, group));
+      } catch (error) {
+        this.#say(one.address, error instanceof Error ? error.message : String(error));
+      }
+    });
+
+    for (const address of addresses) this.#last.delete(address);
+    for (const one of scanned) this.#last.set(one.address, one);
+    // What is told of one depends on the others: a reset set, the virtual functions of a physical one.
+    const inOrder = [...this.#last.values()].sort((a, b) => (a.address < b.address ? -1 : 1));
+    return this.#identities.complete(inOrder, only);
+  }
+
+  /** Reads the functions: of those that were there before only what changes. */
+  async #functions(addresses: readonly Address[]): Promise<Gathered> {
+    const folder = devicesFolder(this.#sysRoot);
+    const gathered: Gathered = { found: [], bindings: new Map() };
+    const strangers = addresses.filter((address) => !this.#identities.has(address));
+    const known = addresses.filter((address) => this.#identities.has(address));
+    const rebound: Found[] = [];
+    await this.#reader.read(folder, known, EACH_SCAN, (address, walk) => {
+      const raw = rawDevice(walk);
+      if (raw.inode === null) return;
+      const identity = this.#identities.find(address, raw.inode);
+      if (identity === null) {
+        strangers.push(address);
+        return;
+      }
+      const one = this.#gather(gathered, address, raw, identity);
+      if (one !== null && !this.#identities.isBoundKnown(address, one.parsed.bindKey)) rebound.push(one);
+    });
+
+    const bindKeys = new Map(rebound.map(({ address, parsed }) => [address, parsed.bindKey]));
+    await this.#reader.read(folder, [...bindKeys.keys()], EACH_BIND, (address, walk) => {
+      this.#identities.setBound(address, bindKeys.get(address) ?? "", rawBound(walk));
+    });
+
+    const unsure: { readonly address: Address; readonly add: (bridge: boolean) => void }[] = [];
+    await this.#reader.read(folder, strangers, [...EACH_SCAN, ...ONCE, ...EACH_BIND], (address, walk) => {
+      const [raw, once, bound] = [rawDevice(walk), rawOnce(walk), rawBound(walk)];
+      const { inode } = raw;
+      if (inode === null || isNothing(once.ids)) return;
+      const parsed = parseIds(once.ids);
+      if ("fault" in parsed) {
+        this.#say(address, `left out of the inventory: ${parsed.fault}`);
+        return;
+      }
+      const add = (bridge: boolean): void => {
+        const identity = identityOf(address, inode, parsed.ids, once.identity, bridge);
+        this.#identities.add(address, identity);
+        const one = this.#gather(gathered, address, raw, identity);
+        if (one !== null) this.#identities.setBound(address, one.parsed.bindKey, bound);
+      };
+      const bridge = isBridge(parsed.ids.classCode);
+      if (bridge === null) unsure.push({ address, add });
+      else add(bridge);
+    });
+    for (const { address, add } of unsure) {
+      try {
+        add(((await readHeaderType(this.#sysRoot, address)) ?? 0) !== 0);
+      } catch (error) {
+        this.#say(address, error instanceof Error ? error.message : String(error));
+      }
+    }
+    return gathered;
+  }
+
+  #gather(gathered: Gathered, address: Address, raw: RawDevice, identity: Identity): Found | null {
+    gathered.bindings.set(address, raw.binding);
+    if (identity.isBridge) return null;
     const parsed = parseDevice(address, raw);
     if ("fault" in parsed) {
       this.#say(address, `left out of the inventory: ${parsed.fault}`);
       return null;
     }
-    if (found.identity === null) {
-      const bridge = await isBridge(this.#sysRoot, address, parsed.facts.classCode);
-      const { vendor, device, class: classCode } = raw;
-      await this.#identities.add(address, found.inode, { vendor, device, class: classCode }, bridge);
-      if (bridge) return null;
-    }
-    this.#say(address, parsed.faults.join("; "));
-    let iommuGroup: IommuGroup | null = null;
-    if (raw.group !== null) {
-      let reading = groups.get(raw.group);
-      if (reading === undefined) {
-        reading = this.readGroup(raw.group);
-        groups.set(raw.group, reading);
-      }
-      iommuGroup = await reading;
-    }
-    if (parsed.facts.vfioBound) {
-      this.#leaving.has(address, parsed.facts.driver);
-      return { ...parsed.facts, iommuGroup, driverOverride: "", leaving: false };
-    }
-    if (raw.driver === null) {
-      const driver = await this.#leaving.read(address);
-      if (driver !== "") return { ...parsed.facts, driver, iommuGroup, driverOverride: "", leaving: true };
-    }
-    // Asked only where it tells something: why no VFIO driver has the device although one was named.
-    return { ...parsed.facts, iommuGroup, driverOverride: await this.#overrides.read(address), leaving: false };
+    const hasDriver = raw.binding.driver !== null;
+    const one = { address, parsed: parsed.facts, faults: parsed.faults, group: raw.group, hasDriver };
+    gathered.found.push(one);
+    return one;
   }
 
-  /** A group with its members and whether the kernel lets VFIO have it; null when it is not there. */
-  async readGroup(number: string): Promise<IommuGroup | null> {
-    if (!/^\d{1,9}$/.test(number)) return null;
-    if (this.#unsafe && (await readAttribute(join(this.#sysRoot, "kernel/iommu_groups", number, "name"))) === NO_IOMMU_GROUP) return null;
-    const names = [...(await readNames(join(this.#sysRoot, "kernel/iommu_groups", number, "devices")))].sort();
-    if (names.length === 0) return null;
-    const members: GroupMember[] = [];
-    const foreign: string[] = [];
-    for (const name of names) {
-      const address = parseAddress(name);
-      const folder =
-        address === null ? join(this.#sysRoot, "kernel/iommu_groups", number, "devices", name) : join(devicesFolder(this.#sysRoot), name);
-      const [driver, vfioDevices] = await Promise.all([readDriver(folder), readVfioDevices(folder)]);
-      const bound = boundDriver(driver, vfioDevices);
-      const spoils = bound !== "" && vfioDevices.length === 0 && !HARMLESS_DRIVERS.has(bound);
-      if (address === null) {
-        // A platform or fsl-mc device: it has no PCI address to be named by, but its driver counts all the same.
-        if (spoils) foreign.push(`${shown(name)} (${bound})`);
-      } else {
-        members.push({ address, driver: bound, spoils });
-      }
-    }
-    this.#say(
-      `IOMMU group ${number}`,
-      foreign.length > 0 ? `members that are no PCI functions keep the group from VFIO by their drivers: ${foreign.join(", ")}` : "",
-    );
-    return {
-      id: Number(number),
-      members,
-      viable: foreign.length === 0 && !members.some((member) => member.spoils),
-      otherSpoilers: foreign,
-    };
+  /** A function that a VFIO driver has. */
+  #bound({ address, parsed }: Found, iommuGroup: IommuGroup | null): ScannedDevice {
+    const { driver } = parsed;
+    this.#leaving.has(address, driver);
+    return { address, parsed, iommuGroup, driver, driverOverride: "", leaving: false };
+  }
+
+  /** One that none has: asked why, which can wait for the device's lock. */
+  async #unbound({ address, parsed, hasDriver }: Found, iommuGroup: IommuGroup | null): Promise<ScannedDevice> {
+    const leaving = hasDriver ? "" : await this.#leaving.read(address);
+    if (leaving !== "") return { address, parsed, iommuGroup, driver: leaving, driverOverride: "", leaving: true };
+    // Asked only where it tells something: why no VFIO driver has the device although one was named.
+    const driverOverride = await this.#overrides.read(address);
+    return { address, parsed, iommuGroup, driver: parsed.driver, driverOverride, leaving: false };
+  }
+
+  #sayOfGroup({ id, otherSpoilers: others }: IommuGroup): void {
+    const what = "members that are no PCI functions keep the group from VFIO by their drivers";
+    this.#say(`IOMMU group ${id}`, others.length > 0 ? `${what}: ${others.join(", ")}` : "");
   }
 
   #say(subject: string, message: string): void {
@@ -264,4 +232,9 @@ export class SysfsScanner {
     this.#said.set(subject, message);
     if (message !== "") this.#observer.fault(`host.scan ${subject}`, new Error(message));
   }
+}
+
+/** A function that left while it was read. */
+function isNothing({ vendor, device, class: classCode, unreadable }: RawIds): boolean {
+  return vendor === null && device === null && classCode === null && unreadable.length === 0;
 }

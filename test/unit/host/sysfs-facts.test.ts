@@ -26,7 +26,14 @@ describe("[files in a temporary folder] sysfs facts", () => {
     faults.length = 0;
     const observer = { fault: (where: string, error: unknown) => void faults.push(`${where}: ${String(error)}`) };
     const overrides = new DriverOverrides(native, tree.sysRoot, 100);
-    scanner = new SysfsScanner(tree.sysRoot, overrides, new LeavingDrivers(native, tree.sysRoot, 100), observer, tree.systemFiles());
+    scanner = new SysfsScanner(
+      native,
+      tree.sysRoot,
+      overrides,
+      new LeavingDrivers(native, tree.sysRoot, 100),
+      observer,
+      tree.systemFiles(),
+    );
   });
 
   afterEach(() => {
@@ -114,6 +121,31 @@ describe("[files in a temporary folder] sysfs facts", () => {
     assert.equal((await scanned()).get(PF)?.iommuGroup?.id, 3);
     writeFileSync(join(parameters, "enable_unsafe_noiommu_mode"), "Y\n");
     assert.equal((await scanned()).get(PF)?.iommuGroup, null);
+  });
+
+  test("a group of which cannot be told whether VFIO made it up is none", async () => {
+    tree.add(PF, { driver: "vfio-pci", vfio: 0, group: 3 });
+    mkdirSync(join(tree.sysRoot, "kernel/iommu_groups/3/name"));
+    const parameters = join(tree.sysRoot, "module/vfio/parameters");
+    mkdirSync(parameters, { recursive: true });
+    writeFileSync(join(parameters, "enable_unsafe_noiommu_mode"), "Y\n");
+    assert.equal((await scanned()).get(PF)?.iommuGroup, null);
+  });
+
+  test("a scan of one device reads that one, and tells of the others what is known", async () => {
+    tree.add(PF, { totalVfs: "7", below: BELOW_PORT });
+    tree.add("0000:01:00.1", { below: BELOW_PORT });
+    await scanned();
+    tree.add("0000:01:10.0", { physfn: PF, below: BELOW_PORT });
+    tree.write("0000:01:00.1", "numa_node", "1\n");
+    const only = await scanner.scan(new Set(["0000:01:10.0" as Parameters<typeof whereIs>[1]]));
+    assert.deepEqual(
+      only.map(({ address, resetSet }) => [address, resetSet?.addresses]),
+      [["0000:01:10.0", [PF, "0000:01:00.1", "0000:01:10.0"]]],
+    );
+    tree.unplug("0000:01:10.0");
+    assert.deepEqual(await scanner.scan(new Set(["0000:01:10.0" as Parameters<typeof whereIs>[1]])), []);
+    assert.deepEqual([...(await scanned()).keys()], [PF, "0000:01:00.1"]);
   });
 
   test("a virtual function whose number is not there yet gets it at the next scan", async () => {

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, test } from "node:test";
 import { DriverOverrides } from "../../../src/host/driver-override.js";
@@ -26,6 +26,7 @@ describe("[files in a temporary folder] sysfs scan", () => {
       },
     };
     scanner = new SysfsScanner(
+      native,
       tree.sysRoot,
       new DriverOverrides(native, tree.sysRoot, 100),
       new LeavingDrivers(native, tree.sysRoot, 100),
@@ -250,6 +251,90 @@ describe("[files in a temporary folder] sysfs scan", () => {
     assert.equal(devices.length, 1);
     assert.equal(devices[0]?.iommuGroup, null);
     assert.match(faults.join("\n"), /reset_method: .*EISDIR/);
+  });
+
+  test("vendor in a loop of links, or a folder, leaves the device out; a driver that is no link leaves out who shares its group; the others stand", async () => {
+    for (const [index, address] of ["0000:01:00.0", "0000:02:00.0", "0000:03:00.0", "0000:03:00.1", "0000:04:00.0"].entries()) {
+      tree.add(address, { group: Number(address.slice(5, 7)), vfio: index });
+    }
+    rmSync(join(tree.folder("0000:01:00.0"), "vendor"));
+    symlinkSync("vendor", join(tree.folder("0000:01:00.0"), "vendor"));
+    rmSync(join(tree.folder("0000:02:00.0"), "vendor"));
+    mkdirSync(join(tree.folder("0000:02:00.0"), "vendor"));
+    tree.write("0000:03:00.0", "driver", "vfio-pci");
+    for (const _scan of [1, 2]) {
+      const devices = await scanner.scan();
+      assert.deepEqual(
+        devices.map(({ address }) => address),
+        ["0000:04:00.0"],
+      );
+    }
+    // Each told once, and not again by the second scan.
+    assert.deepEqual([...faults].sort(), [
+      "host.scan 0000:01:00.0: left out of the inventory: vendor reads nothing (vendor: ELOOP)",
+      "host.scan 0000:02:00.0: left out of the inventory: vendor reads nothing (vendor: EISDIR)",
+      'host.scan 0000:03:00.0: "0000:03:00.0" in IOMMU group 3: driver: EINVAL',
+      'host.scan 0000:03:00.1: "0000:03:00.0" in IOMMU group 3: driver: EINVAL',
+    ]);
+  });
+
+  test("a device of which nothing but the name is left is not there, and nobody is told", async () => {
+    tree.add("0000:01:00.0", {});
+    mkdirSync(tree.folder("0000:02:00.0"));
+    symlinkSync("../nowhere", tree.folder("0000:03:00.0"));
+    assert.equal((await scanner.scan()).length, 1);
+    assert.deepEqual(faults, []);
+  });
+
+  test("devices that come and go while they are read are there or not, and nothing is wrong", async () => {
+    const addresses = Array.from({ length: 64 }, (_, i) => `0000:${(16 + i).toString(16)}:00.0`);
+    const facts = (index: number) => ({ driver: "vfio-pci", vfio: index, group: index, revision: "0x01" });
+    for (const [index, address] of addresses.entries()) tree.add(address, facts(index));
+    let scanning = true;
+    const coming = (async () => {
+      for (let round = 0; scanning; round += 1) {
+        // The folder leaves as a whole, as it does in sysfs: by its name, while its files are still open to who is inside.
+        const away = join(tree.root, `away-${round}`);
+        renameSync(tree.folder(addresses[round % 64] ?? ""), away);
+        await new Promise((resolve) => setImmediate(resolve));
+        renameSync(away, tree.folder(addresses[round % 64] ?? ""));
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+    })();
+    for (let i = 0; i < 50; i += 1) {
+      for (const device of await scanner.scan()) assert.equal(device.vendorId, 0x1234);
+    }
+    scanning = false;
+    await coming;
+    assert.deepEqual((await scanner.scan()).length, 64);
+    assert.deepEqual(faults, []);
+  });
+
+  test("ten thousand devices: all are told, and the loop turns meanwhile", async () => {
+    const many = Array.from(
+      { length: 10_000 },
+      (_, i) => `${(0x1000 + (i >> 8)).toString(16)}:${(i & 0xff).toString(16).padStart(2, "0")}:00.0`,
+    );
+    for (const [i, address] of many.entries()) tree.add(address, { driver: "vfio-pci", vfio: i, group: i >> 1, numaNode: String(i & 1) });
+    let turns = 0;
+    let turning = true;
+    const turn = (): void => {
+      turns += 1;
+      if (turning) setImmediate(turn);
+    };
+    turn();
+    const devices = await scanner.scan();
+    turning = false;
+    assert.deepEqual(
+      devices.map(({ address }) => address),
+      many,
+    );
+    for (const [i, device] of devices.entries()) {
+      const pair = [many[i & ~1], many[i | 1]].map((address) => ({ address, driver: "vfio-pci", spoils: false }));
+      assert.deepEqual([device.numaNode, device.iommuGroup?.id, device.iommuGroup?.members], [i & 1, i >> 1, pair]);
+    }
+    assert.ok(turns > 60, `${turns} turns`);
+    assert.deepEqual(faults, []);
   });
 
   test("no PCI bus at all is an empty inventory", async () => {
