@@ -20,7 +20,12 @@ function sysfs(devices: number): SysfsTree {
   try {
     const tree = new SysfsTree();
     for (let i = 0; i < devices; i += 1)
-      tree.add(addressOf(i), { driver: "vfio-pci", group: i, resetMethod: "flr bus", numaNode: "0", vfio: i, cdev: `511:${i}` });
+      tree.add(addressOf(i), {
+        ...{ driver: "vfio-pci", group: i, resetMethod: "flr bus", numaNode: "0", vfio: i, cdev: `511:${i}` },
+        ...{ revision: "0x01", subsystem: ["0x1af4", "0x1100"], link: ["16.0 GT/s PCIe", "16", "16.0 GT/s PCIe", "16"] },
+        // Eight functions below each port.
+        below: `pci0000:00/${addressOf(8 * (i >> 3)).replace(/^1/, "2")}`,
+      });
     return tree;
   } finally {
     delete process.env["TMPDIR"];
@@ -130,6 +135,7 @@ async function scrapes(scale: Scale): Promise<Prepared> {
   };
 }
 
+const again = (side: string) => ({ side, figure: "againMilliseconds" });
 const time = (side: string) => ({ side, figure: "milliseconds" });
 
 export const inventoryCases: readonly BenchCase[] = [
@@ -170,11 +176,25 @@ export const inventoryCases: readonly BenchCase[] = [
     name: "inventory scan",
     rows: [
       {
-        ...{ id: "scan", measure: "inventory scan of 10,000 sysfs devices", against: "plain fs sync", unit: "ms" },
+        ...{
+          id: "scan",
+          measure: "inventory scan of 10,000 sysfs devices, the first",
+          against: "plain fs sync of the same files",
+          unit: "ms",
+        },
         ...{ of: time("ours"), base: time("sync"), target: { atMost: 0.6 } },
       },
       {
-        ...{ id: "scan-stall", measure: "longest stall of the loop in it, share of the scan", against: "", unit: "" },
+        ...{
+          id: "scan-again",
+          measure: "the same again, when nothing has changed",
+          against: "plain fs sync of what can change",
+          unit: "ms",
+        },
+        ...{ of: again("ours"), base: again("sync"), target: null },
+      },
+      {
+        ...{ id: "scan-stall", measure: "longest stall of the loop in the first, share of that scan", against: "", unit: "" },
         ...{ of: { side: "ours", figure: "stallShare" }, base: null, target: { atMost: 0.1 } },
       },
     ],
