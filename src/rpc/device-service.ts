@@ -1,17 +1,14 @@
 // DeviceService: reading and watching the inventory.
 
-import type { handleUnaryCall, ServerWritableStream } from "@grpc/grpc-js";
+import type { handleServerStreamingCall, handleUnaryCall, ServerWritableStream } from "@grpc/grpc-js";
 import type { BackendName } from "../broker/device.js";
 import type { DeviceView, Inventory, InventoryChange } from "../broker/inventory.js";
 import { granted, type Outcome, refuse } from "../broker/refusal.js";
-import type { DeviceEvent } from "../generated/aperture/v1/DeviceEvent.js";
-import type { DeviceServiceHandlers } from "../generated/aperture/v1/DeviceService.js";
 import type { GetDeviceRequest__Output } from "../generated/aperture/v1/GetDeviceRequest.js";
 import type { ListDevicesRequest__Output } from "../generated/aperture/v1/ListDevicesRequest.js";
 import type { WatchDevicesRequest__Output } from "../generated/aperture/v1/WatchDevicesRequest.js";
-import type { WatchDevicesResponse } from "../generated/aperture/v1/WatchDevicesResponse.js";
 import { EncodedDevices } from "./encoded-devices.js";
-import { toDevice } from "./translate.js";
+import { type EncodedEvent, EncodedEvents } from "./encoded-events.js";
 import type { Unary } from "./unary.js";
 import { type DeviceFilter, pageToken, readAddress, readFilter, readPage } from "./validate.js";
 import { CoalescedStream, type WatcherPlaces } from "./watching.js";
@@ -27,11 +24,12 @@ export interface DeviceServiceDeps {
 interface Handlers {
   readonly ListDevices: handleUnaryCall<ListDevicesRequest__Output, Buffer>;
   readonly GetDevice: handleUnaryCall<GetDeviceRequest__Output, Buffer>;
-  readonly WatchDevices: DeviceServiceHandlers["WatchDevices"];
+  readonly WatchDevices: handleServerStreamingCall<WatchDevicesRequest__Output, Buffer>;
 }
 
 export function deviceService({ inventory, backend, unary, watchers }: DeviceServiceDeps): Handlers {
   const encoded = new EncodedDevices(backend);
+  const events = new EncodedEvents(encoded);
   return {
     ListDevices: unary((request) => {
       const page = readPage(request);
@@ -54,23 +52,23 @@ export function deviceService({ inventory, backend, unary, watchers }: DeviceSer
     WatchDevices: (call) =>
       watchers.serve(call, () => {
         const filter = readWatchFilter(call.request);
-        return filter.refusal ? filter : granted(watch(call, inventory, backend, filter.value));
+        return filter.refusal ? filter : granted(watch(call, inventory, events, filter.value));
       }),
   };
 }
 
 /** Starts a watch; the returned function ends it. */
 function watch(
-  call: ServerWritableStream<WatchDevicesRequest__Output, WatchDevicesResponse>,
+  call: ServerWritableStream<WatchDevicesRequest__Output, Buffer>,
   inventory: Inventory,
-  backend: BackendName,
+  encoded: EncodedEvents,
   filter: DeviceFilter,
 ): () => void {
-  const stream = new CoalescedStream<InventoryChange["kind"], DeviceView, DeviceEvent, WatchDevicesResponse>(call, {
+  const stream = new CoalescedStream<InventoryChange["kind"], DeviceView, EncodedEvent, Buffer>(call, {
     last: "REMOVED",
-    synced: { kind: "DEVICE_EVENT_KIND_SYNCED" },
-    event: (kind, view) => ({ kind: `DEVICE_EVENT_KIND_${kind}`, device: toDevice(view, backend) }),
-    message: (events) => ({ events, revision: inventory.revision.toString() }),
+    synced: { kind: "SYNCED", view: null },
+    event: (kind, view) => ({ kind, view }),
+    message: (events) => encoded.message(events, inventory.revision),
   });
   const unsubscribe = inventory.subscribe(({ kind, view }) => {
     if (matches(filter, view)) stream.tell(view.facts.address, kind, view);

@@ -52,4 +52,5 @@ export const encodedDeviceService: ServiceDefinition = {
   ...services.device,
   GetDevice: { ...services.device.GetDevice, responseSerialize: asItIs },
   ListDevices: { ...services.device.ListDevices, responseSerialize: asItIs },
+  WatchDevices: { ...services.device.WatchDevices, responseSerialize: asItIs },
 };
