@@ -8,7 +8,7 @@ import type { GetDeviceRequest__Output } from "../generated/aperture/v1/GetDevic
 import type { ListDevicesRequest__Output } from "../generated/aperture/v1/ListDevicesRequest.js";
 import type { WatchDevicesRequest__Output } from "../generated/aperture/v1/WatchDevicesRequest.js";
 import { EncodedDevices } from "./encoded-devices.js";
-import { type EncodedEvent, EncodedEvents } from "./encoded-events.js";
+import { EncodedEvents } from "./encoded-events.js";
 import type { Unary } from "./unary.js";
 import { type DeviceFilter, pageToken, readAddress, readFilter, readPage } from "./validate.js";
 import { CoalescedStream, type WatcherPlaces } from "./watching.js";
@@ -64,17 +64,16 @@ function watch(
   encoded: EncodedEvents,
   filter: DeviceFilter,
 ): () => void {
-  const stream = new CoalescedStream<InventoryChange["kind"], DeviceView, EncodedEvent, Buffer>(call, {
+  const stream = new CoalescedStream<InventoryChange["kind"], DeviceView, Buffer>(call, {
     last: "REMOVED",
-    synced: { kind: "SYNCED", view: null },
-    event: (kind, view) => ({ kind, view }),
-    message: (events) => encoded.message(events, inventory.revision),
+    key: ({ facts }) => facts.address,
+    message: (batch) => encoded.message(batch, inventory.revision),
   });
   const unsubscribe = inventory.subscribe(({ kind, view }) => {
-    if (matches(filter, view)) stream.tell(view.facts.address, kind, view);
+    if (matches(filter, view)) stream.tell(kind, view);
   });
-  const there = inventory.list().filter((view) => matches(filter, view));
-  stream.start(there.map((view) => [view.facts.address, view]));
+  const all = inventory.list();
+  stream.start(isAll(filter) ? all : all.filter((view) => matches(filter, view)));
   return () => {
     unsubscribe();
     stream.stop();
@@ -88,6 +87,11 @@ function readWatchFilter(request: WatchDevicesRequest__Output): Outcome<DeviceFi
     return refuse("INVALID_FIELD", `${field}: a watch tells every state, so that none is missed`, { field });
   }
   return filter;
+}
+
+/** Nothing is asked of a device. */
+function isAll({ addresses, vendorId, deviceId, leasableOnly }: DeviceFilter): boolean {
+  return addresses === null && vendorId === null && deviceId === null && !leasableOnly;
 }
 
 function matches(filter: DeviceFilter, view: DeviceView): boolean {

@@ -1,64 +1,74 @@
-// Messages of a device watch as bytes, put together from devices that are encoded already (encoded-devices.ts). A change is told to all watchers in one turn of the event
-// loop: the message made last is kept, so that it is made once for all of them.
+// Messages of a device watch as bytes, put together from devices that are encoded already (encoded-devices.ts). Watchers are told the same: a part of a snapshot is kept until
+// one of its devices changes, and a change, which goes to all of them in one turn of the event loop, until the next.
 
 import type { DeviceView, InventoryChange } from "../broker/inventory.js";
 import type { EncodedDevices } from "./encoded-devices.js";
 import { services } from "./protos.js";
+import type { Batch, Change } from "./watching.js";
 
-export type EncodedEventKind = InventoryChange["kind"] | "SNAPSHOT" | "SYNCED";
-
-export interface EncodedEvent {
-  readonly kind: EncodedEventKind;
-  /** null for SYNCED. */
-  readonly view: DeviceView | null;
-}
+type Kind = InventoryChange["kind"];
+type Changes = readonly Change<Kind, DeviceView>[];
 
 /** Tags, field number × 8 + wire type, of WatchDevicesResponse.events, DeviceEvent.kind and DeviceEvent.device. */
 const [EVENTS, KIND, DEVICE] = [0x0a, 0x08, 0x12];
-const NO_DEVICE = Buffer.alloc(0);
 
 export class EncodedEvents {
   readonly #devices: EncodedDevices;
-  readonly #numbers = new Map<EncodedEventKind, number>();
-  #last: { readonly events: readonly EncodedEvent[]; readonly revision: bigint; readonly bytes: Buffer } | null = null;
+  readonly #numbers = new Map<Kind | "SNAPSHOT", number>();
+  /** By the first device. */
+  readonly #snapshots = new WeakMap<DeviceView, { readonly views: readonly DeviceView[]; readonly bytes: Buffer }>();
+  #lastChanges: { readonly changes: Changes; readonly bytes: Buffer } = { changes: [], bytes: Buffer.alloc(0) };
 
   constructor(devices: EncodedDevices) {
     this.#devices = devices;
   }
 
-  /** A WatchDevicesResponse. */
-  message(events: readonly EncodedEvent[], revision: bigint): Buffer {
-    if (this.#last?.revision === revision && same(this.#last.events, events)) return this.#last.bytes;
-    const bytes = this.#made(events, revision);
-    this.#last = { events, revision, bytes };
+  /** A WatchDevicesResponse. On the wire its fields, and the entries of a repeated one, are one after the other. */
+  message({ snapshot, changes, synced }: Batch<Kind, DeviceView>, revision: bigint): Buffer {
+    const rest = services.device.WatchDevices.responseSerialize({
+      events: synced ? [{ kind: "DEVICE_EVENT_KIND_SYNCED" }] : [],
+      revision: revision.toString(),
+    });
+    return Buffer.concat([this.#snapshot(snapshot), this.#changes(changes), rest]);
+  }
+
+  #snapshot(views: readonly DeviceView[]): Buffer {
+    const [first] = views;
+    if (first === undefined) return Buffer.alloc(0);
+    const known = this.#snapshots.get(first);
+    if (known && same(known.views, views)) return known.bytes;
+    const bytes = this.#events(views.map((view) => ({ kind: "SNAPSHOT", view })));
+    this.#snapshots.set(first, { views, bytes });
     return bytes;
   }
 
-  #made(events: readonly EncodedEvent[], revision: bigint): Buffer {
-    const tail = services.device.WatchDevices.responseSerialize({ revision: revision.toString() });
+  #changes(changes: Changes): Buffer {
+    if (!sameChanges(this.#lastChanges.changes, changes)) this.#lastChanges = { changes, bytes: this.#events(changes) };
+    return this.#lastChanges.bytes;
+  }
+
+  /** Entries of WatchDevicesResponse.events. */
+  #events(events: readonly Change<Kind | "SNAPSHOT", DeviceView>[]): Buffer {
     // A GetDeviceResponse is its device as field 1, an event has it as field 2: the same bytes after another tag.
-    const devices = events.map(({ view }) => (view === null ? NO_DEVICE : this.#devices.response(view)));
-    let length = tail.length;
-    for (const device of devices) length += 1 + lengthOfLength(2 + device.length) + 2 + device.length;
-    const bytes = Buffer.allocUnsafe(length);
+    const devices = events.map(({ view }) => this.#devices.response(view));
+    const bytes = Buffer.allocUnsafe(devices.reduce((sum, { length }) => sum + 1 + lengthOfLength(2 + length) + 2 + length, 0));
     let at = 0;
-    for (const [index, device] of devices.entries()) {
+    for (const [index, { kind }] of events.entries()) {
+      const device = devices[index];
+      if (device === undefined) break;
       bytes[at] = EVENTS;
       at = putLength(bytes, at + 1, 2 + device.length);
       bytes[at] = KIND;
-      bytes[at + 1] = this.#number(events[index]?.kind ?? "SYNCED");
-      at += 2;
-      if (device.length === 0) continue;
-      bytes.set(device, at);
-      bytes[at] = DEVICE;
-      at += device.length;
+      bytes[at + 1] = this.#number(kind);
+      bytes.set(device, at + 2);
+      bytes[at + 2] = DEVICE;
+      at += 2 + device.length;
     }
-    bytes.set(tail, at);
     return bytes;
   }
 
   /** The kind's number in proto/, as the codec writes it. */
-  #number(kind: EncodedEventKind): number {
+  #number(kind: Kind | "SNAPSHOT"): number {
     const known = this.#numbers.get(kind);
     if (known !== undefined) return known;
     const number = services.device.WatchDevices.responseSerialize({ events: [{ kind: `DEVICE_EVENT_KIND_${kind}` }] }).at(-1) ?? 0;
@@ -67,7 +77,11 @@ export class EncodedEvents {
   }
 }
 
-function same(some: readonly EncodedEvent[], others: readonly EncodedEvent[]): boolean {
+function same(some: readonly DeviceView[], others: readonly DeviceView[]): boolean {
+  return some.length === others.length && some.every((view, index) => view === others[index]);
+}
+
+function sameChanges(some: Changes, others: Changes): boolean {
   return (
     some.length === others.length && some.every(({ kind, view }, index) => kind === others[index]?.kind && view === others[index]?.view)
   );

@@ -13,7 +13,7 @@ import type { NameSuccessorRequest__Output } from "../generated/aperture/v1/Name
 import type { ReleaseLeaseRequest__Output } from "../generated/aperture/v1/ReleaseLeaseRequest.js";
 import type { SessionRequest__Output } from "../generated/aperture/v1/SessionRequest.js";
 import type { WatchLeasesRequest__Output } from "../generated/aperture/v1/WatchLeasesRequest.js";
-import { type EncodedLeaseEvent, leaseEvents, leasePage } from "./encoded-leases.js";
+import { leaseEvents, leasePage } from "./encoded-leases.js";
 import { LeaseCalls } from "./lease-calls.js";
 import { Session, type SessionLimits } from "./session.js";
 import { type PeerLookup, requirePeer, type Unary } from "./unary.js";
@@ -55,7 +55,7 @@ export function leaseService({ leases, limits, unary, watchers, peerOf, onFault,
       if (peer.refusal) return peer;
       const page = readPage(request);
       if (page.refusal) return page;
-      const all = [...leases.list(peer.value)].sort((a, b) => (keyOf(a) < keyOf(b) ? -1 : 1));
+      const all = inOrder(leases.list(peer.value));
       const begin = page.value.after === "" ? 0 : all.findIndex((lease) => keyOf(lease) > page.value.after);
       const rest = begin < 0 ? [] : all.slice(begin);
       const shown = rest.slice(0, page.value.size);
@@ -76,14 +76,18 @@ export function leaseService({ leases, limits, unary, watchers, peerOf, onFault,
 
 /** Starts a watch; the returned function ends it. */
 function watch(call: ServerWritableStream<WatchLeasesRequest__Output, Buffer>, leases: Leases, peer: Peer): () => void {
-  const stream = new CoalescedStream<LeaseChange["kind"], LeaseView, EncodedLeaseEvent, Buffer>(call, {
+  const stream = new CoalescedStream<LeaseChange["kind"], LeaseView, Buffer>(call, {
     last: "ENDED",
-    synced: { kind: "SYNCED", view: null },
-    event: (kind, view) => ({ kind, view }),
-    message: leaseEvents,
+    key: keyOf,
+    message: ({ snapshot, changes, synced }) =>
+      leaseEvents([
+        ...snapshot.map((view) => ({ kind: "SNAPSHOT", view }) as const),
+        ...changes,
+        ...(synced ? [{ kind: "SYNCED", view: null } as const] : []),
+      ]),
   });
-  const { snapshot, stop } = leases.watch(peer, ({ kind, view }) => stream.tell(view.id, kind, view));
-  stream.start(snapshot.map((view) => [view.id, view]));
+  const { snapshot, stop } = leases.watch(peer, ({ kind, view }) => stream.tell(kind, view));
+  stream.start(inOrder(snapshot));
   return () => {
     stop();
     stream.stop();
@@ -94,4 +98,8 @@ function watch(call: ServerWritableStream<WatchLeasesRequest__Output, Buffer>, l
 function keyOf(lease: { readonly createTime: number; readonly id: string }): string {
   const microseconds = Math.round(lease.createTime * 1000);
   return `${microseconds.toString(16).padStart(14, "0")}.${lease.id.slice(0, 13)}`;
+}
+
+function inOrder(leases: readonly LeaseView[]): readonly LeaseView[] {
+  return [...leases].sort((a, b) => (keyOf(a) < keyOf(b) ? -1 : 1));
 }
