@@ -19,9 +19,11 @@ const bundle = join(dist, "daemon.cjs");
 const places = {
   name: "places",
   setup(build) {
-    build.onLoad({ filter: /\/dist\/src\/rpc\/libraries\.js$/ }, ({ path }) => ({
-      contents: readFileSync(path, "utf8").replace("const require = createRequire(import.meta.url);", ""),
-    }));
+    build.onLoad({ filter: /\/dist\/src\/rpc\/libraries\.js$/ }, ({ path }) => {
+      const [before, after] = readFileSync(path, "utf8").split("const require = createRequire(import.meta.url);");
+      if (after === undefined) throw new Error(`${path} makes no require of its own any more`);
+      return { contents: before + after };
+    });
     build.onLoad({ filter: /\/dist\/src\/.*\.js$/ }, ({ path }) => ({
       contents: readFileSync(path, "utf8").replaceAll("import.meta.url", `moduleUrl(${JSON.stringify(relative(dist, path))})`),
     }));

@@ -148,9 +148,9 @@ export class CoalescedStream<Kind extends string, View, Message> {
   #send(): void {
     while (this.#flowing && (this.#told < this.#snapshot.length || this.#changes.size > 0 || !this.#synced)) {
       const snapshot = this.#nextOfSnapshot();
-      const complete = this.#told === this.#snapshot.length;
-      const changes = complete ? this.#nextChanges(BATCH - snapshot.length) : [];
-      const synced = complete && !this.#synced && snapshot.length + changes.length < BATCH;
+      // Where there is room behind it, the snapshot is complete.
+      const changes = this.#nextChanges(BATCH - snapshot.length);
+      const synced = !this.#synced && snapshot.length + changes.length < BATCH;
       this.#synced ||= synced;
       this.#flowing = this.#call.write(this.#words.message({ snapshot, changes, synced }));
     }

@@ -8,6 +8,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { daemonEnvironment, socketFolder } from "../../harness/daemon.js";
 import { Lines } from "../../harness/lines.js";
+import { DeviceService, Rpc } from "../../harness/rpc.js";
 import { baseline } from "../harness/baselines.js";
 import { BenchDaemon } from "../harness/bench-daemon.js";
 import type { BenchCase, Figures, Prepared, Scale } from "../harness/case.js";
@@ -20,7 +21,16 @@ const MIB = 2 ** 20;
 /** After which a process counts as idle: its first garbage collections are over. */
 const CALM_MS = 1_000;
 
-async function start(command: readonly string[], output: "stdout" | "stderr", ready: string, scale: Scale): Promise<Figures> {
+interface Started {
+  readonly command: readonly string[];
+  readonly output: "stdout" | "stderr";
+  /** Part of the line that says so. */
+  readonly ready: string;
+  /** Where it is called after that. */
+  readonly socket?: string;
+}
+
+async function start({ command, output, ready, socket }: Started, scale: Scale): Promise<Figures> {
   const [file = "", ...args] = [...pinned(apart.server), ...command];
   const begin = performance.now();
   const child = spawn(file, args, { stdio: ["ignore", "pipe", "pipe"], env: daemonEnvironment() });
@@ -32,20 +42,45 @@ async function start(command: readonly string[], output: "stdout" | "stderr", re
   }
   const milliseconds = performance.now() - begin;
   await sleep(scale.pick(CALM_MS, 0));
-  const mebibytes = residentBytes(child.pid ?? -1) / MIB;
+  const resident = (): number => residentBytes(child.pid ?? -1) / MIB;
+  const mebibytes = resident();
+  const called = socket === undefined ? {} : await firstCalls(socket);
+  await sleep(scale.pick(CALM_MS, 0));
+  const afterCalls = resident();
   child.kill("SIGTERM");
   await once(child, "exit");
-  return { milliseconds, mebibytes };
+  return { milliseconds, mebibytes, afterCalls, ...called };
+}
+
+/** Milliseconds of the first call, the connection included, and of the second. */
+async function firstCalls(socket: string): Promise<Figures> {
+  const rpc = new Rpc(socket);
+  const list = async (): Promise<number> => {
+    const begin = performance.now();
+    const { code } = await rpc.call(DeviceService, "ListDevices", {});
+    if (code !== "OK") throw new Error(`ListDevices: ${code}`);
+    return performance.now() - begin;
+  };
+  try {
+    return { first: await list(), second: await list() };
+  } finally {
+    rpc.close();
+  }
 }
 
 async function starts(scale: Scale): Promise<Prepared> {
   const folder = socketFolder();
   const file = join(folder, "aperture.toml");
   writeFileSync(file, `host = "simulated"\nsocket = "${join(folder, "a.sock")}"\nmetrics.listen = "127.0.0.1:0"\n`);
+  const command = [process.execPath, LAUNCH, "--config", file];
+  const apertured: Started = { command, output: "stderr", ready: "daemon.ready", socket: join(folder, "a.sock") };
   return {
     sides: [
-      { name: "empty", measure: () => start([...program("empty"), join(folder, "empty")], "stdout", "READY", scale) },
-      { name: "apertured", measure: () => start([process.execPath, LAUNCH, "--config", file], "stderr", "daemon.ready", scale) },
+      {
+        name: "empty",
+        measure: () => start({ command: [...program("empty"), join(folder, "empty")], output: "stdout", ready: "READY" }, scale),
+      },
+      { name: "apertured", measure: () => start(apertured, scale) },
     ],
     close: async () => rmSync(folder, { recursive: true, force: true }),
   };
@@ -92,6 +127,14 @@ export const processCases: readonly BenchCase[] = [
       {
         ...{ id: "idle-memory", measure: "idle RSS", against: "an empty Node process", unit: "MiB" },
         ...{ of: { side: "apertured", figure: "mebibytes" }, base: { side: "empty", figure: "mebibytes" }, target: { atMost: 1.5 } },
+      },
+      {
+        ...{ id: "first-call", measure: "first ListDevices after the start", against: "the second", unit: "ms" },
+        ...{ of: { side: "apertured", figure: "first" }, base: { side: "apertured", figure: "second" }, target: null },
+      },
+      {
+        ...{ id: "memory-first-call", measure: "RSS after that", against: "an empty Node process", unit: "MiB" },
+        ...{ of: { side: "apertured", figure: "afterCalls" }, base: { side: "empty", figure: "mebibytes" }, target: null },
       },
     ],
     prepare: starts,

@@ -17,6 +17,7 @@ const METHOD = `## How it is measured
   turn that does not count. Before each measurement both processors have to be idle for 100 ms; how often that could not be had is said above.
 * The daemon is apertured's own parts over a made-up device list on the simulated host (\`test/bench/programs/daemon.ts\`): each device has six regions, of which two give a descriptor. Connection, lease and
   descriptor limits are raised as far as the cases need; the log is at its usual level, into a file. Start and idle memory are those of apertured as it is shipped.
+* A daemon that nobody has called yet has loaded no message types: its idle memory is without them. What the first call of its life takes more than the second, and the memory after it, are rows of their own.
 * One load client in C++ (epoll, libnghttp2; \`test/bench/baselines/lease_client.cc\`) speaks to every server: only the server differs. It checks every descriptor count, that answer and offer name one lease,
   the regions, and at the end that leases are HELD; the daemon must have no quarantine, no fault and no warning in its log, or the
   case has failed.
