@@ -36,10 +36,12 @@ export function deviceService({ inventory, backend, unary, watchers }: DeviceSer
       if (page.refusal) return page;
       const filter = readFilter(request.filter);
       if (filter.refusal) return filter;
-      const rest = inventory.list().filter((view) => view.facts.address > page.value.after && matches(filter.value, view));
-      const devices = encoded.fitting(rest.slice(0, page.value.size));
+      const { after, size } = page.value;
+      // One more than asked for tells whether there is another page.
+      const found = firstAfter(inventory.list(), after, size + 1, filter.value);
+      const devices = encoded.fitting(found.slice(0, size));
       const last = devices.at(-1);
-      const nextPageToken = last && rest.length > devices.length ? pageToken(last.facts.address) : "";
+      const nextPageToken = last && found.length > devices.length ? pageToken(last.facts.address) : "";
       return granted(encoded.page(devices, nextPageToken));
     }),
     GetDevice: unary((request) => {
@@ -55,6 +57,22 @@ export function deviceService({ inventory, backend, unary, watchers }: DeviceSer
         return filter.refusal ? filter : granted(watch(call, inventory, events, filter.value));
       }),
   };
+}
+
+/** At most so many of the views, which are in order of address, behind that address. What a page costs is its own size, not that of the host. */
+function firstAfter(views: readonly DeviceView[], after: string, most: number, filter: DeviceFilter): readonly DeviceView[] {
+  let low = 0;
+  for (let high = views.length; low < high; ) {
+    const middle = (low + high) >> 1;
+    if ((views[middle]?.facts.address ?? "") > after) high = middle;
+    else low = middle + 1;
+  }
+  const found: DeviceView[] = [];
+  for (let at = low; at < views.length && found.length < most; at += 1) {
+    const view = views[at];
+    if (view !== undefined && matches(filter, view)) found.push(view);
+  }
+  return found;
 }
 
 /** Starts a watch; the returned function ends it. */
