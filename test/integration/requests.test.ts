@@ -237,7 +237,7 @@ describe("[real processes, simulated host] wrong requests", () => {
       assert.deepEqual(answers[0], answers[1]);
     }
     const list = await stranger.must("call /aperture.v1.LeaseService/ListLeases ");
-    // All there is: field 2, next_page_token, empty.
+    // Not a lease, and no next_page_token.
     assert.deepEqual([list["code"], list["answer"]], ["OK", ""], "nor is it in the stranger's list");
     assert.equal(await bench.stateOf(NVME), "HELD");
     // The operator sees it, and an ended one as well.
