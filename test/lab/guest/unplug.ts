@@ -93,7 +93,7 @@ export function pulledOut(daemon: () => LiveDaemon): void {
     await isLeasedAgain();
   });
 
-  it("is pulled out while it is held by one who lets go when asked: the lease ends as released, and the device is gone", async () => {
+  it("is pulled out while it is held by one who lets go when asked: nothing is quarantined, and the device is gone", async () => {
     await plugIn("edu");
     await live.there(PLUGGED);
     const lease = await leased(PLUGGED);
@@ -104,9 +104,12 @@ export function pulledOut(daemon: () => LiveDaemon): void {
     assert.equal((await live.find(PLUGGED))?.state, "HELD");
     assert.equal((await holder.must(`peek ${PLUGGED} 0 0`))["value"], EDU_ID);
     await holder.must("unmap");
-    assert.equal((await holder.must("release"))["endCause"], "RELEASED");
+    const released = await holder.must("release");
+    assert.deepEqual(released["quarantined"], []);
+    // The kernel takes the device when its last descriptor is closed, and the daemon can see that before the call that says so.
+    assert.match(String(released["endCause"]), /^(RELEASED|DEVICE_REMOVED)$/);
     await live.gone(PLUGGED);
-    assert.equal((await live.observer.lease(lease)).endCause, "RELEASED");
+    assert.equal((await live.observer.lease(lease)).endCause, released["endCause"]);
   });
 
   it("is pulled out while it is held by one who was asked and uses it on: after the grace the lease is over and the device in quarantine, and gone when he lets go", async (t) => {
