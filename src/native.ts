@@ -363,6 +363,8 @@ export interface Native {
   eventfdCreate(): SysResult<number>;
   /** close(2) of what never blocks: sockets, pidfds, memfds, eventfds. VFIO descriptors go through a BlockingQueue. */
   closeDescriptor(fd: number): SysResult<null>;
+  /** poll(2) for POLLOUT without waiting. Of a pipe: at least 4096 bytes (PIPE_BUF) can be written without blocking. False also when fd is not open. */
+  isWritable(fd: number): boolean;
   /** dup3-like F_DUPFD_CLOEXEC. */
   duplicate(fd: number): SysResult<number>;
   /** Clears FD_CLOEXEC so that a child inherits fd (spawn). */

@@ -38,6 +38,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   function("memfdShared", MemfdSharedJs);
   function("eventfdCreate", EventfdCreateJs);
   function("closeDescriptor", CloseDescriptorJs);
+  function("isWritable", IsWritableJs);
   function("duplicate", DuplicateJs);
   function("inherit", InheritJs);
   function("nofileLimit", NofileLimitJs);

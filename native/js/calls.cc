@@ -158,6 +158,10 @@ Napi::Value CloseDescriptorJs(const Napi::CallbackInfo& info) {
   return Return(info, CloseDescriptor(Args(info, "closeDescriptor").Descriptor(0, "fd")));
 }
 
+Napi::Value IsWritableJs(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), IsWritable(Args(info, "isWritable").Descriptor(0, "fd")));
+}
+
 Napi::Value DuplicateJs(const Napi::CallbackInfo& info) {
   return Return(info, Duplicate(Args(info, "duplicate").Descriptor(0, "fd")));
 }

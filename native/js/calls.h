@@ -21,6 +21,7 @@ Napi::Value ReopenJs(const Napi::CallbackInfo& info);
 Napi::Value MemfdSharedJs(const Napi::CallbackInfo& info);
 Napi::Value EventfdCreateJs(const Napi::CallbackInfo& info);
 Napi::Value CloseDescriptorJs(const Napi::CallbackInfo& info);
+Napi::Value IsWritableJs(const Napi::CallbackInfo& info);
 Napi::Value DuplicateJs(const Napi::CallbackInfo& info);
 Napi::Value InheritJs(const Napi::CallbackInfo& info);
 Napi::Value NofileLimitJs(const Napi::CallbackInfo& info);

@@ -1,6 +1,7 @@
 #include "sys/descriptor.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -48,6 +49,11 @@ Result<None> CloseDescriptors(const std::vector<int>& fds) {
     if (!closed.ok() && first.ok()) first = std::move(closed);
   }
   return first;
+}
+
+bool IsWritable(int fd) {
+  struct pollfd asked = {fd, POLLOUT, 0};
+  return poll(&asked, 1, 0) == 1 && (asked.revents & POLLNVAL) == 0;
 }
 
 Result<UniqueFd> Duplicate(int fd) {

@@ -19,6 +19,8 @@ Result<UniqueFd> Reopen(int fd, Access access);
 Result<None> CloseDescriptor(int fd);
 // In this order, all of them whatever one answers. The first error.
 Result<None> CloseDescriptors(const std::vector<int>& fds);
+// poll(2) for POLLOUT without waiting. False also when fd is not open.
+bool IsWritable(int fd);
 Result<UniqueFd> Duplicate(int fd);
 Result<None> ClearCloseOnExec(int fd);
 

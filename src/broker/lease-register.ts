@@ -102,11 +102,26 @@ export class LeaseRegister {
   }
 
   view(lease: Lease): LeaseView {
-    const { id, kind, mode, devices, descriptors, createTime, ackDeadline, endTime, endCause, quarantined, expireTime, recall } = lease;
+    const { holder, owner, recall } = lease;
+    // One plain literal: this is made for each answer, and spread objects take a hundred times as long.
     return {
-      ...{ id, kind, mode, phase: leasePhase(lease), devices, descriptors, backend: this.#backend },
-      ...{ holderPid: lease.holder?.pid ?? 0, holderUid: (lease.holder ?? lease.owner).uid, ownerUid: lease.owner.uid },
-      ...{ policyRule: lease.terms.policyRule, createTime, ackDeadline, endTime, endCause, quarantined, expireTime },
+      id: lease.id,
+      kind: lease.kind,
+      mode: lease.mode,
+      phase: leasePhase(lease),
+      devices: lease.devices,
+      descriptors: lease.descriptors,
+      backend: this.#backend,
+      holderPid: holder?.pid ?? 0,
+      holderUid: (holder ?? owner).uid,
+      ownerUid: owner.uid,
+      policyRule: lease.terms.policyRule,
+      createTime: lease.createTime,
+      ackDeadline: lease.ackDeadline,
+      endTime: lease.endTime,
+      endCause: lease.endCause,
+      quarantined: lease.quarantined,
+      expireTime: lease.expireTime,
       ticketExpireTime: lease.ticket?.expireTime ?? null,
       recall: recall === null ? null : { cause: recall.cause, deadline: recall.deadline },
     };

@@ -153,8 +153,68 @@ export function watchProcess(lease: Lease, peer: Peer): void {
 /** The phase follows from the claims: while it lives they move together; when it ends the slowest counts. */
 export function leasePhase(lease: Lease): LeasePhase {
   if (lease.endTime !== null) return "ENDED";
-  const states = lease.claims.map((claim) => claim.state);
-  for (const state of ["RESERVED", "OPENING", "OFFERED", "HELD", "RELEASING", "RESETTING"] as const)
-    if (states.includes(state)) return state;
+  for (const phase of PHASES) for (const claim of lease.claims) if (claim.state === phase) return phase;
   return "RESETTING";
+}
+
+const PHASES = ["RESERVED", "OPENING", "OFFERED", "HELD", "RELEASING", "RESETTING"] as const;
+
+/** What is settled of a lease when it is made. */
+export type NewLease = Pick<
+  Lease,
+  "id" | "kind" | "mode" | "owner" | "terms" | "requestKey" | "session" | "devices" | "claims" | "createTime" | "expireTime" | "delegated"
+>;
+
+/** A lease that nobody holds yet. A class, so that all of them have one shape. */
+class MadeLease implements Lease {
+  readonly id: string;
+  readonly kind: LeaseKind;
+  readonly mode: LeaseMode;
+  readonly owner: Peer;
+  readonly terms: LeaseTerms;
+  readonly requestKey: string | null;
+  readonly session: LeaseSession | null;
+  readonly devices: LeaseView["devices"];
+  readonly claims: readonly Claim[];
+  readonly createTime: number;
+  readonly expireTime: number | null;
+  readonly delegated: boolean;
+  holder: Peer | null = null;
+  channel: HandoverChannel | null = null;
+  orphaned = false;
+  ticket: LiveTicket | null = null;
+  successor: Lease["successor"] = null;
+  cancelExpiry: (() => void) | null = null;
+  recall: Lease["recall"] = null;
+  opened: OpenedLease | null = null;
+  descriptors: readonly DescriptorInfo[] = [];
+  ackDeadline: number | null = null;
+  doomed: EndCause | null = null;
+  endCause: EndCause | null = null;
+  endTime: number | null = null;
+  quarantined: readonly Address[] = [];
+  readonly ended: Promise<void>;
+  markEnded: () => void = () => {};
+
+  constructor(made: NewLease) {
+    this.id = made.id;
+    this.kind = made.kind;
+    this.mode = made.mode;
+    this.owner = made.owner;
+    this.terms = made.terms;
+    this.requestKey = made.requestKey;
+    this.session = made.session;
+    this.devices = made.devices;
+    this.claims = made.claims;
+    this.createTime = made.createTime;
+    this.expireTime = made.expireTime;
+    this.delegated = made.delegated;
+    this.ended = new Promise((resolve) => {
+      this.markEnded = resolve;
+    });
+  }
+}
+
+export function newLease(made: NewLease): Lease {
+  return new MadeLease(made);
 }

@@ -12,6 +12,7 @@ import {
   type Lease,
   type LeaseSession,
   type LeaseView,
+  newLease,
   type TicketOptions,
   watchProcess,
 } from "./lease.js";
@@ -315,24 +316,34 @@ export class Leases {
     const id = this.#newId();
     const claims = admission.sets.map(
       ({ members, leased }): Claim => ({
-        ...{ members, leased, state: "FREE", detail: "", leaseId: id, uid: peer.uid },
-        ...{ retryDelay: 0, cancelRetry: null, watched: new Map() },
+        members,
+        leased,
+        state: "FREE",
+        detail: "",
+        leaseId: id,
+        uid: peer.uid,
+        retryDelay: 0,
+        cancelRetry: null,
+        watched: new Map(),
       }),
     );
-    let markEnded = (): void => {};
-    const ended = new Promise<void>((resolve) => {
-      markEnded = resolve;
-    });
     const { terms } = admission;
     const createTime = this.#clock.now();
     const durations = [request.maxDurationMs, terms.maxDurationMs].flatMap((duration) => duration ?? []);
-    const lease: Lease = {
-      ...{ id, kind: request.kind, mode: request.mode, owner: peer, terms, requestKey, session, claims, createTime, ended, markEnded },
+    const lease = newLease({
+      id,
+      kind: request.kind,
+      mode: request.mode,
+      owner: peer,
+      terms,
+      requestKey,
+      session,
       devices: admission.devices.map(({ known, regions }) => ({ address: known.facts.address, regions })),
-      ...{ expireTime: durations.length === 0 ? null : createTime + Math.min(...durations), delegated: request.ticket !== null },
-      ...{ holder: null, channel: null, orphaned: false, ticket: null, successor: null, cancelExpiry: null, recall: null },
-      ...{ opened: null, descriptors: [], ackDeadline: null, doomed: null, endCause: null, endTime: null, quarantined: [] },
-    };
+      claims,
+      createTime,
+      expireTime: durations.length === 0 ? null : createTime + Math.min(...durations),
+      delegated: request.ticket !== null,
+    });
     this.#register.add(lease);
     session?.leases.add(id);
     for (const claim of claims) this.#book.lock(claim);

@@ -5,11 +5,13 @@
 import { mkdirSync, readFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { chooseHost, type HostChoice } from "../host/choose.js";
+import { native } from "../native.js";
 import { type ListeningSocket, listenAt } from "../peer/socket-path.js";
 import { PollSet } from "../poll-set.js";
 import type { LogLevel } from "../telemetry/events.js";
 import { Log } from "../telemetry/log.js";
 import { TelemetryObserver } from "../telemetry/observer.js";
+import { stderrLines } from "../telemetry/turn-lines.js";
 import { compose, packageVersion } from "./compose.js";
 import { type Config, type ConfigOutcome, loadConfig } from "./config.js";
 import { warningsOf } from "./config-check.js";
@@ -58,7 +60,7 @@ function complain(problems: readonly string[], usage: boolean): 1 | 2 {
 
 async function run(config: Config, load: () => ConfigOutcome): Promise<number> {
   const { settings } = config;
-  const log = new Log(settings["log.level"] as LogLevel);
+  const log = new Log(settings["log.level"] as LogLevel, stderrLines(native.isWritable));
   const version = packageVersion();
   log.write("daemon.starting", { version, config: config.files.join(", ") || "none", daemon_pid: process.pid }, "apertured is starting");
 
@@ -148,7 +150,7 @@ function stopSignal(): Promise<string> {
 
 // A fault that nobody caught leaves the book in an unknown state: say so and end. What clients hold stays theirs.
 process.on("uncaughtException", (error) => {
-  new Log("error").fault("uncaught exception", error);
+  new Log("error", stderrLines(native.isWritable)).fault("uncaught exception", error);
   process.exit(1);
 });
 
@@ -156,7 +158,7 @@ main().then(
   (status) => process.exit(status),
   (error: unknown) => {
     if (error instanceof CannotStart) process.stderr.write(`apertured: ${error.message}\n`);
-    else new Log("error").fault("start", error);
+    else new Log("error", stderrLines(native.isWritable)).fault("start", error);
     process.exit(1);
   },
 );

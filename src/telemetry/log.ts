@@ -1,13 +1,11 @@
 // The log: JSON lines on stderr. An event is a constant name with the fields of its row in events.ts; text of clients only ever appears under a field, escaped and cut,
 // because a terminal obeys more characters than JSON escapes (C1 controls, bidirectional overrides).
 
-import { type DestinationStream, destination, type Logger, pino, stdTimeFunctions } from "pino";
+import { type DestinationStream, type Logger, pino, stdTimeFunctions } from "pino";
 import { EVENTS, type LogEventName, type LogFields, type LogLevel } from "./events.js";
 import { LINE_LIMIT, LineLimit } from "./line-limit.js";
 import { currentTrace } from "./trace.js";
 
-/** Waits for a reader of stderr that is slow: a pipe that is full must not stop the daemon. What comes beyond it is left out and counted. */
-const MOST_WAITING_BYTES = 1024 * 1024;
 const MAX_TEXT = 256;
 const MAX_STACK = 4096;
 
@@ -37,10 +35,10 @@ const timers = (ms: number, callback: () => void): (() => void) => {
 export class Log {
   readonly #pino: Logger;
   readonly #limit: LineLimit;
-  #dropped = 0;
+  readonly #lines: { readonly dropped?: number };
 
-  /** stream: stderr. Lines that are not written yet when the process exits are written then. */
-  constructor(level: LogLevel, stream: DestinationStream | null = null, after = timers) {
+  constructor(level: LogLevel, lines: DestinationStream & { readonly dropped?: number }, after = timers) {
+    this.#lines = lines;
     this.#pino = pino(
       {
         level,
@@ -49,7 +47,7 @@ export class Log {
         formatters: { level: (label) => ({ level: label }) },
         messageKey: "message",
       },
-      stream ?? this.#stderr(),
+      lines,
     );
     const onSuppressed = (uid: number, suppressed: number): void =>
       this.write("log.suppressed", { uid, suppressed, seconds: LINE_LIMIT.windowMs / 1000 }, "lines of a user were left out");
@@ -80,15 +78,7 @@ export class Log {
 
   /** Lines left out because their user caused too many, or because nobody has read those before. */
   get suppressedLines(): number {
-    return this.#limit.total + this.#dropped;
-  }
-
-  #stderr(): DestinationStream {
-    const stream = destination({ fd: 2, sync: false, maxLength: MOST_WAITING_BYTES });
-    stream.on("drop", () => {
-      this.#dropped += 1;
-    });
-    return stream;
+    return this.#limit.total + (this.#lines.dropped ?? 0);
   }
 
   /** Says now what was left out so far. */

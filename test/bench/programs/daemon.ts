@@ -8,11 +8,13 @@ import { type ConfigOutcome, loadConfig } from "../../../src/daemon/config.js";
 import { readFlags } from "../../../src/daemon/flags.js";
 import { peerCapabilities } from "../../../src/daemon/start-checks.js";
 import { SimulatedHost } from "../../../src/host/simulated-host.js";
+import { native } from "../../../src/native.js";
 import { listenAt } from "../../../src/peer/socket-path.js";
 import { PollSet } from "../../../src/poll-set.js";
 import type { LogLevel } from "../../../src/telemetry/events.js";
 import { Log } from "../../../src/telemetry/log.js";
 import { TelemetryObserver } from "../../../src/telemetry/observer.js";
+import { stderrLines } from "../../../src/telemetry/turn-lines.js";
 import { manyDevices } from "./many-devices.js";
 import { withMore } from "./more-devices.js";
 
@@ -23,7 +25,7 @@ if (read.kind !== "run") throw new Error("the flags are wrong");
 const load = (): ConfigOutcome => loadConfig(read.flags, process.env, process.geteuid?.() ?? 0);
 const { config, problems } = load();
 if (config === null) throw new Error(problems.join("; "));
-const log = new Log(config.settings["log.level"] as LogLevel);
+const log = new Log(config.settings["log.level"] as LogLevel, stderrLines(native.isWritable));
 const made = await SimulatedHost.create({
   observer: { fault: (where, error) => log.fault(where, error) },
   devices: manyDevices(Number(leasable), Number(regions)),
