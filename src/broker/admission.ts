@@ -25,7 +25,7 @@ export interface AdmissionContext {
   /** The peer, as policy knows it. */
   readonly caller: Caller;
   /** The leases of the peer's user that have not ended. */
-  readonly own: Iterable<Lease>;
+  readonly own: ReadonlySet<Lease>;
   readonly leasesPerUid: number;
 }
 
@@ -58,16 +58,16 @@ export function admit(context: AdmissionContext, peer: Peer, request: AcquireReq
 }
 
 /** The user's leases in all, and those under each rule that has a limit of its own. A lease over devices of several rules counts for every rule. */
-function quota({ own: leases, leasesPerUid }: AdmissionContext, peer: Peer, rules: readonly PolicyRule[]): Outcome<null> {
-  const own = Array.from(leases, (lease) => lease.terms.policyRule);
+function quota({ own, leasesPerUid }: AdmissionContext, peer: Peer, rules: readonly PolicyRule[]): Outcome<null> {
   const refused = (held: number, limit: number, under: string): ReturnType<typeof refuse> =>
     refuse("LEASE_QUOTA", `uid ${peer.uid} has ${held} leases${under}, and ${limit} is the most it may hold at once`, {
       limit: String(limit),
     });
-  if (own.length >= leasesPerUid) return refused(own.length, leasesPerUid, "");
+  if (own.size >= leasesPerUid) return refused(own.size, leasesPerUid, "");
   for (const { name, maxLeases } of rules) {
     if (maxLeases === null) continue;
-    const held = own.filter((rule) => rule === name || rule === "").length;
+    let held = 0;
+    for (const { terms } of own) if (terms.policyRule === name || terms.policyRule === "") held += 1;
     if (held >= maxLeases) return refused(held, maxLeases, ` under policy rule "${name}"`);
   }
   return granted(null);
