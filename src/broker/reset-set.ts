@@ -33,10 +33,11 @@ export class HotResets {
   set(known: Known): void {
     const { address } = known.facts;
     const addresses = isLeasedTogether(known) ? (resetSetOf(known)?.addresses ?? []) : [];
-    const before = this.#of.get(address);
-    if (before === addresses) return;
+    const before = this.#of.get(address) ?? null;
+    const now = addresses.length < 2 ? null : addresses;
+    if (before === now) return;
     this.delete(address);
-    if (addresses.length < 2) return;
+    if (now === null) return;
     this.#of.set(address, addresses);
     for (const named of addresses) {
       const naming = this.#naming.get(named) ?? new Map<Address, readonly Address[]>();
