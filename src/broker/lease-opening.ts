@@ -113,7 +113,9 @@ export class LeaseOpening {
   #handedOver(lease: Lease, result: HandoverResult): void {
     this.#observer.handover(result.result);
     if (result.result !== "ACKNOWLEDGED") {
-      this.#end.start(lease, result.result === "SHORT" ? "SHORT_HANDOVER" : "NOT_ACKNOWLEDGED");
+      // Its channel closes when a process exits, and may be seen to before the process is.
+      const unheard = lease.holder?.isAlive() === false ? "HOLDER_DIED" : "NOT_ACKNOWLEDGED";
+      this.#end.start(lease, result.result === "SHORT" ? "SHORT_HANDOVER" : unheard);
       return;
     }
     lease.ackDeadline = null;

@@ -216,7 +216,8 @@ class Channel implements HandoverChannel {
 
   #frame(bytes: Uint8Array, fromPeer: boolean): void {
     if (!fromPeer) {
-      this.close("FOREIGN_SENDER");
+      // Of a process that has exited nothing can be said any more, and nothing need be: its exit follows.
+      if (this.peer.isAlive()) this.close("FOREIGN_SENDER");
       return;
     }
     const frame = decodeClientFrame(bytes);

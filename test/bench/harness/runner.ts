@@ -123,7 +123,8 @@ function troubleOf(error: unknown): Trouble {
   return { verdict: "failed", why: error instanceof Error ? (error.stack ?? error.message) : String(error) };
 }
 
-function withoutFigures(row: Row): RowResult {
+/** A row of which there is nothing to show. */
+export function withoutFigures(row: Row): RowResult {
   const { id, measure, against, unit, target } = row;
   return { id, measure, against, unit, target, value: null, base: null, ratio: null, verdict: "failed", why: "", rounds: [] };
 }

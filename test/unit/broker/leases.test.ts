@@ -318,6 +318,18 @@ describe("[pure] leases", () => {
     sound(broker);
   });
 
+  it("tells the death of a holder from its silence, whichever of its exit and its channel's end is seen first", async () => {
+    const broker = await fakeBroker([[1]]);
+    const peer = client(broker, 1, 1000);
+    const lease = leaseOf(await broker.leases.acquire(peer, wish(A)));
+    peer.alive = false;
+    broker.handover.channels.get(1)?.answer({ result: "NOT_ACKNOWLEDGED", detail: "the channel was closed" });
+    await settle();
+    assert.equal(broker.leases.get(client(broker, 2, 1000), lease.value?.id ?? "").value?.endCause, "HOLDER_DIED");
+    assert.equal(stateOf(broker, A), "FREE");
+    sound(broker);
+  });
+
   it("needs a channel, and one offer at a time on it", async () => {
     const broker = await fakeBroker([[1], [2]]);
     const peer = client(broker, 1, 1000);
