@@ -145,4 +145,21 @@ describe("[real processes, simulated host] the end of a client", () => {
     }
     await bench.becomes(DEVICES[0], "FREE");
   });
+
+  it("right after its acknowledgement is a death, and no frame of somebody else", async () => {
+    const other = await DaemonProcess.start();
+    const there = await LeaseBench.at(other);
+    const client = await ClientProcess.start(other.socket);
+    for (const word of [...CHANNEL, `acquire ${DEVICES[0]}`]) await client.must(word);
+    const { lease } = await client.must("offer");
+    // The daemon reads the frame when its sender is gone.
+    other.signal("SIGSTOP");
+    await client.must("ack");
+    await client.kill();
+    other.signal("SIGCONT");
+    assert.equal(await there.endOf(String(lease)), "HOLDER_DIED");
+    assert.match(await other.metrics(), /^aperture_peer_rejections_total\{reason="FOREIGN_SENDER"\} 0$/m);
+    there.close();
+    await other.stop();
+  });
 });

@@ -2,6 +2,7 @@
 
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { NOTES } from "./notes.js";
 import { plot } from "./plot.js";
 import type { BenchResults, RowResult } from "./results.js";
 import { heading, markdownTable, shown } from "./table.js";
@@ -54,6 +55,13 @@ function conclusion({ rows, growth }: BenchResults): string {
   return missed.length === 0 ? "Every target that was measured is met." : `Not met: ${missed.join("; ")}.`;
 }
 
+/** What is known of each miss. */
+function explanations({ rows, growth }: BenchResults): readonly string[] {
+  const missed = [...rows, ...growth].filter(({ verdict }) => verdict === "not met");
+  const known = missed.flatMap(({ id, measure }) => (NOTES[id] === undefined ? [] : [`* **${measure}.** ${NOTES[id]}.`]));
+  return known.length === 0 ? [] : [`## Why, and what would meet it\n\n${known.join("\n")}`];
+}
+
 export function writePage(results: BenchResults, docs: string): readonly string[] {
   if (results.quick) throw new Error("a quick run has no figures worth a page: run it without --quick");
   const failed = [...results.rows, ...results.growth].filter(({ verdict }) => verdict === "failed");
@@ -77,7 +85,10 @@ export function writePage(results: BenchResults, docs: string): readonly string[
     .split("\n")
     .map((line) => `* ${line}`)
     .join("\n");
-  write("BENCHMARKS.md", `${[INTRODUCTION, facts, markdownTable(results), conclusion(results), ...growth, METHOD, LIMITS].join("\n\n")}\n`);
+  write(
+    "BENCHMARKS.md",
+    `${[INTRODUCTION, facts, markdownTable(results), conclusion(results), ...explanations(results), ...growth, METHOD, LIMITS].join("\n\n")}\n`,
+  );
   write("benchmarks.json", `${JSON.stringify(results, null, 1)}\n`);
   return written;
 }
