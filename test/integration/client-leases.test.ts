@@ -110,7 +110,12 @@ describe("[real processes, simulated host] leases by the client library", () => 
     await connected();
     const session = await client.session({ endLeases: true });
     const lease = await session.acquire(TARGET);
-    assert.equal((await session.lease(lease.id)).state, "HELD");
+    // The acknowledgement goes another way than this question, and can come after it.
+    await until(
+      "the acknowledgement",
+      () => session.lease(lease.id),
+      ({ state }) => state === "HELD",
+    );
     await assert.rejects(session.acquire({ kind: "device", addresses: ["0000:ff:1f.7"] }), (error: unknown) => {
       assert.ok(error instanceof ApertureError);
       assert.deepEqual([error.reason, error.code], ["DEVICE_NOT_FOUND", "NOT_FOUND"]);
