@@ -4,7 +4,6 @@
 #pragma once
 
 #include <memory>
-#include <string>
 
 namespace aperture {
 
@@ -15,8 +14,8 @@ class Work {
   virtual void Run() = 0;
 };
 
-// Runs the work on a thread of that name (the kernel keeps the first 15 bytes). 0; or the errno of
-// pthread_create, and then nothing runs.
+// Runs the work on a thread that has nothing else to do, or on a new one. 0; or the errno of pthread_create,
+// and then nothing runs.
 int RunOnWorker(std::shared_ptr<Work> work);
 
 // Of threads that wait. The kernel's name for a test to count them by.

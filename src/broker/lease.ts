@@ -102,7 +102,14 @@ export interface LeaseSession {
   over: boolean;
 }
 
-export interface Lease {
+/** What is settled of a lease when it is made. */
+export type NewLease = Pick<
+  Lease,
+  "id" | "kind" | "mode" | "owner" | "terms" | "requestKey" | "session" | "devices" | "claims" | "createTime" | "expireTime" | "delegated"
+>;
+
+/** A class, so that all of them have one shape; made as one that nobody holds yet. */
+export class Lease {
   readonly id: string;
   readonly kind: LeaseKind;
   readonly mode: LeaseMode;
@@ -120,79 +127,27 @@ export interface Lease {
   /** Made with a ticket: its owner was answered before anything was opened. */
   readonly delegated: boolean;
   /** Whose exit ends it, and its channel. null: RESERVED. */
-  holder: Peer | null;
-  channel: HandoverChannel | null;
-  /** The holder has exited, and a successor is awaited. */
-  orphaned: boolean;
-  /** The ticket that is out for it. */
-  ticket: LiveTicket | null;
-  /** Has been sent the descriptors of a HELD lease, and has not acknowledged them yet. */
-  successor: { readonly peer: Peer; readonly channel: HandoverChannel } | null;
-  /** Cancels the timer of expireTime. */
-  cancelExpiry: (() => void) | null;
-  recall: { readonly cause: RecallCause; readonly deadline: number; readonly cancel: () => void } | null;
-  /** Owned until closed; null before and after. */
-  opened: OpenedLease | null;
-  descriptors: readonly DescriptorInfo[];
-  ackDeadline: number | null;
-  /** END or REMOVED came while opening. */
-  doomed: EndCause | null;
-  endCause: EndCause | null;
-  endTime: number | null;
-  quarantined: readonly Address[];
-  /** Settles when the lease has ENDED. */
-  readonly ended: Promise<void>;
-  readonly markEnded: () => void;
-}
-
-/** The process is about to be sent descriptors of the lease: from now on its exit is of interest. */
-export function watchProcess(lease: Lease, peer: Peer): void {
-  for (const claim of lease.claims) if (!claim.watched.has(peer.processId)) claim.watched.set(peer.processId, peer.watch());
-}
-
-/** The phase follows from the claims: while it lives they move together; when it ends the slowest counts. */
-export function leasePhase(lease: Lease): LeasePhase {
-  if (lease.endTime !== null) return "ENDED";
-  for (const phase of PHASES) for (const claim of lease.claims) if (claim.state === phase) return phase;
-  return "RESETTING";
-}
-
-const PHASES = ["RESERVED", "OPENING", "OFFERED", "HELD", "RELEASING", "RESETTING"] as const;
-
-/** What is settled of a lease when it is made. */
-export type NewLease = Pick<
-  Lease,
-  "id" | "kind" | "mode" | "owner" | "terms" | "requestKey" | "session" | "devices" | "claims" | "createTime" | "expireTime" | "delegated"
->;
-
-/** A lease that nobody holds yet. A class, so that all of them have one shape. */
-class MadeLease implements Lease {
-  readonly id: string;
-  readonly kind: LeaseKind;
-  readonly mode: LeaseMode;
-  readonly owner: Peer;
-  readonly terms: LeaseTerms;
-  readonly requestKey: string | null;
-  readonly session: LeaseSession | null;
-  readonly devices: LeaseView["devices"];
-  readonly claims: readonly Claim[];
-  readonly createTime: number;
-  readonly expireTime: number | null;
-  readonly delegated: boolean;
   holder: Peer | null = null;
   channel: HandoverChannel | null = null;
+  /** The holder has exited, and a successor is awaited. */
   orphaned = false;
+  /** The ticket that is out for it. */
   ticket: LiveTicket | null = null;
-  successor: Lease["successor"] = null;
+  /** Has been sent the descriptors of a HELD lease, and has not acknowledged them yet. */
+  successor: { readonly peer: Peer; readonly channel: HandoverChannel } | null = null;
+  /** Cancels the timer of expireTime. */
   cancelExpiry: (() => void) | null = null;
-  recall: Lease["recall"] = null;
+  recall: { readonly cause: RecallCause; readonly deadline: number; readonly cancel: () => void } | null = null;
+  /** Owned until closed; null before and after. */
   opened: OpenedLease | null = null;
   descriptors: readonly DescriptorInfo[] = [];
   ackDeadline: number | null = null;
+  /** END or REMOVED came while opening. */
   doomed: EndCause | null = null;
   endCause: EndCause | null = null;
   endTime: number | null = null;
   quarantined: readonly Address[] = [];
+  /** Settles when the lease has ENDED. */
   readonly ended: Promise<void>;
   markEnded: () => void = () => {};
 
@@ -215,6 +170,16 @@ class MadeLease implements Lease {
   }
 }
 
-export function newLease(made: NewLease): Lease {
-  return new MadeLease(made);
+/** The process is about to be sent descriptors of the lease: from now on its exit is of interest. */
+export function watchProcess(lease: Lease, peer: Peer): void {
+  for (const claim of lease.claims) if (!claim.watched.has(peer.processId)) claim.watched.set(peer.processId, peer.watch());
 }
+
+/** The phase follows from the claims: while it lives they move together; when it ends the slowest counts. */
+export function leasePhase(lease: Lease): LeasePhase {
+  if (lease.endTime !== null) return "ENDED";
+  for (const phase of PHASES) for (const claim of lease.claims) if (claim.state === phase) return phase;
+  return "RESETTING";
+}
+
+const PHASES = ["RESERVED", "OPENING", "OFFERED", "HELD", "RELEASING", "RESETTING"] as const;

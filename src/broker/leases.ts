@@ -6,16 +6,7 @@ import { Book } from "./book.js";
 import { callerOf, identify, needsProgram } from "./caller.js";
 import type { Address } from "./device.js";
 import type { DeviceView, Inventory } from "./inventory.js";
-import {
-  type AcquireRequest,
-  type Claim,
-  type Lease,
-  type LeaseSession,
-  type LeaseView,
-  newLease,
-  type TicketOptions,
-  watchProcess,
-} from "./lease.js";
+import { type AcquireRequest, type Claim, Lease, type LeaseSession, type LeaseView, type TicketOptions, watchProcess } from "./lease.js";
 import { LeaseEnd } from "./lease-end.js";
 import { LeaseOpening } from "./lease-opening.js";
 import { type LeaseChange, LeaseRegister } from "./lease-register.js";
@@ -28,6 +19,7 @@ import { granted, type Outcome, type Refusal, refuse } from "./refusal.js";
 import { Succession } from "./succession.js";
 import { TenantMemory } from "./tenant.js";
 import { type LiveTicket, Tickets } from "./tickets.js";
+import { within } from "./within.js";
 
 export interface LeaseLimits extends RetryLimits {
   readonly leasesPerUid: number;
@@ -243,17 +235,8 @@ export class Leases {
     if (lease) this.#recalls.recall(lease, "DEVICE_REMOVED");
   }
 
-  /** What work comes to, or LATE when a caller has waited for it long enough. */
-  async #within<T>(work: Promise<T>): Promise<T | "LATE"> {
-    let cancel = (): void => {};
-    const late = new Promise<"LATE">((resolve) => {
-      cancel = this.#clock.after(this.#limits.callMs, () => resolve("LATE"));
-    });
-    try {
-      return await Promise.race([work, late]);
-    } finally {
-      cancel();
-    }
+  #within<T>(work: Promise<T>): Promise<T | "LATE"> {
+    return within(this.#clock, this.#limits.callMs, work);
   }
 
   #late(what: string): ReturnType<typeof refuse> {
@@ -330,7 +313,7 @@ export class Leases {
     const { terms } = admission;
     const createTime = this.#clock.now();
     const durations = [request.maxDurationMs, terms.maxDurationMs].flatMap((duration) => duration ?? []);
-    const lease = newLease({
+    const lease = new Lease({
       id,
       kind: request.kind,
       mode: request.mode,

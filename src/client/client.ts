@@ -33,8 +33,8 @@ export interface ConnectOptions {
   /** Milliseconds for each call that has no timeout of its own. Default 10,000. */
   readonly timeoutMs?: number;
   /**
-   * Microseconds, 0 to 10,000, for which an acquisition waits with the processor awake before it sleeps. Saves what waking takes (about a third of a lease on a virtual machine)
-   * and costs that much processor time at most. Default 0.
+   * Microseconds, 0 to 10,000, for which an acquisition waits with the processor awake before it sleeps. Saves what
+   * waking takes, where that is long (docs/BENCHMARKS.md has what it came to), and costs that much processor time at most. Default 0.
    */
   readonly spinMicroseconds?: number;
 }

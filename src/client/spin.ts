@@ -1,5 +1,5 @@
 // For clients that count microseconds: the event loop looks for the answer instead of sleeping until it comes. A processor that has gone to sleep takes tens of microseconds to
-// wake, in a virtual machine above all, which is a good part of a lease. Costs processor time, of this process alone. Everything else on the loop goes on.
+// wake, in a virtual machine above all. Costs processor time, of this process alone. Everything else on the loop goes on.
 
 export const MOST_SPIN_MICROSECONDS = 10_000;
 
