@@ -7,8 +7,8 @@ import type { AcquireRequest, Lease, LeaseTerms } from "./lease.js";
 import { type Caller, decide, type PolicyRule } from "./policy.js";
 import type { KnownDevice, Peer } from "./ports.js";
 import { granted, type Outcome, refuse } from "./refusal.js";
-import { tieBetween } from "./reset-set.js";
 import type { TenantMemory } from "./tenant.js";
+import { tieBetween } from "./ties.js";
 
 export interface Admission {
   readonly devices: readonly { readonly known: KnownDevice; readonly regions: readonly Region[] }[];
@@ -111,7 +111,8 @@ function atomicSets(context: AdmissionContext, devices: Admission["devices"]): O
     for (const member of members) {
       const claim = context.book.claimOf(member);
       if (!claim) continue;
-      const what = member === address ? address : `${address} (through ${member}, which ${tieBetween(known, member)})`;
+      const tied = { ...known, peerSets: context.inventory.get(address)?.peerSets ?? [] };
+      const what = member === address ? address : `${address} (through ${member}, which ${tieBetween(tied, member)})`;
       return refuse("DEVICE_BUSY", `${what} is ${claim.state.toLowerCase()}`, { address, member, state: claim.state });
     }
     sets.push({ members, leased: [known] });

@@ -6,7 +6,8 @@ import type { Inventory } from "./inventory.js";
 import type { Claim } from "./lease.js";
 import { type LeaseEffect, type LeaseEvent, transition } from "./lease-table.js";
 import type { Observer } from "./ports.js";
-import { HotResets, tiedTo } from "./reset-set.js";
+import { HotResets } from "./reset-set.js";
+import { tiedTo } from "./ties.js";
 
 export class Book {
   readonly #inventory: Inventory;
@@ -35,10 +36,7 @@ export class Book {
     return new Set(this.#claims.values());
   }
 
-  /**
-   * The devices that can only be taken together with this one: its IOMMU group, because the kernel gives a group to one IOMMU context at a time, and what a hot
-   * reset takes down with it when nothing else clears it (reset-set.ts). Devices the inventory does not list (bridges) cannot be leased and need no lock.
-   */
+  /** The devices that can only be taken together with this one (ties.ts). Those that the inventory does not list (bridges) cannot be leased and need no lock. */
   atomicSet(facts: DeviceFacts): readonly Address[] {
     const tied = tiedTo(facts, this.#hotResets, (address) => this.#inventory.get(address));
     return [...tied].filter((address) => address === facts.address || this.#inventory.get(address) !== null).sort();

@@ -6,6 +6,7 @@ import type { Address, DeviceFacts, DeviceProbe, Region } from "./device.js";
 import { type IneligibleReason, ineligibleReasons } from "./eligibility.js";
 import { Hints, type Which } from "./hints.js";
 import type { LeaseState } from "./lease-table.js";
+import { type PeerSet, PeerSets } from "./peer-set.js";
 import type { Clock, Host, KnownDevice, Observer } from "./ports.js";
 import type { Refusal } from "./refusal.js";
 
@@ -16,6 +17,8 @@ export interface DeviceView {
   readonly state: LeaseState;
   readonly stateDetail: string;
   readonly ineligibleReasons: readonly IneligibleReason[];
+  /** Those that the operator declares and that name it. */
+  readonly peerSets: readonly PeerSet[];
   readonly generation: bigint;
 }
 
@@ -49,6 +52,7 @@ export class Inventory {
   #ordered: readonly Entry[] | null = null;
   /** The views of these; made anew after any change. */
   #views: readonly DeviceView[] | null = null;
+  #peerSets = new PeerSets([]);
   #refreshing: Promise<void> | null = null;
   /** A refresh was asked for while one ran: what it saw may be older than the wish. */
   #again = false;
@@ -108,11 +112,23 @@ export class Inventory {
   setState(address: Address, state: LeaseState, detail: string): void {
     const entry = this.#entries.get(address);
     if (!entry || (entry.state === state && entry.stateDetail === detail)) return;
+    // Most states say nothing of whether a device can be leased, and a lease goes through six.
+    const reasons = isReason(entry.state) || isReason(state) ? null : entry.view.ineligibleReasons;
     entry.state = state;
     entry.stateDetail = detail;
-    this.#changed(entry);
+    this.#changed(entry, "CHANGED", reasons);
     // Bound anew while it was leased: read as soon as the whole set is free.
     if (wantsProbe(entry, false)) queueMicrotask(() => this.#startProbes(false));
+  }
+
+  /** What the operator declares, from now on. A device that is free and now tied to one that is locked is locked with it; what was tied stays locked until its lease ends. */
+  setPeerSets(sets: readonly PeerSet[]): void {
+    const before = this.#peerSets;
+    this.#peerSets = new PeerSets(sets);
+    for (const address of new Set([...before.devices(), ...this.#peerSets.devices()])) {
+      const entry = this.#entries.get(address);
+      if (entry) this.#changed(entry);
+    }
   }
 
   /**
@@ -195,7 +211,7 @@ export class Inventory {
     const entry = this.#entries.get(facts.address);
     if (!entry) {
       const base = { facts, probe: null, probeRefusal: null, probing: false, state: "FREE" as const, stateDetail: "" };
-      const fresh: Entry = { ...base, view: { ...base, ineligibleReasons: [], generation: 0n } };
+      const fresh: Entry = { ...base, view: { ...base, ineligibleReasons: [], peerSets: [], generation: 0n } };
       this.#entries.set(facts.address, fresh);
       this.#joinGroup(fresh);
       this.#ordered = null;
@@ -286,7 +302,8 @@ export class Inventory {
     }
   }
 
-  #changed(entry: Entry, kind: InventoryChange["kind"] = "CHANGED"): void {
+  /** reasons: why it cannot be leased, where that is known to be as it was. */
+  #changed(entry: Entry, kind: InventoryChange["kind"] = "CHANGED", reasons: DeviceView["ineligibleReasons"] | null = null): void {
     this.#revision += 1n;
     this.#views = null;
     entry.view = {
@@ -294,7 +311,8 @@ export class Inventory {
       probe: entry.probe,
       state: entry.state,
       stateDetail: entry.stateDetail,
-      ineligibleReasons: ineligibleReasons(entry),
+      ineligibleReasons: reasons ?? ineligibleReasons(entry),
+      peerSets: this.#peerSets.of(entry.facts.address),
       generation: entry.view.generation + 1n,
     };
     const change: InventoryChange = { kind, view: entry.view, revision: this.#revision };
@@ -308,6 +326,11 @@ function wantsProbe(entry: Entry, askAgain: boolean): boolean {
   if (!entry.facts.vfioBound || entry.facts.iommuGroup?.viable !== true) return false;
   if (entry.probe === null) return askAgain || entry.probeRefusal === null;
   return askAgain && entry.probe.notReady !== null;
+}
+
+/** A state that ineligibleReasons() knows. */
+function isReason(state: LeaseState): boolean {
+  return state === "QUARANTINED" || state === "REMOVED";
 }
 
 function binding({ facts }: Entry): string {

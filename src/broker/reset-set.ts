@@ -60,23 +60,3 @@ export class HotResets {
     return this.#naming.get(address)?.values() ?? [];
   }
 }
-
-/** Every address that is tied to the device through groups and hot resets, directly or over others; listed or not. */
-export function tiedTo(start: DeviceFacts, hotResets: HotResets, get: (address: Address) => Known | null): ReadonlySet<Address> {
-  const found = new Set<Address>([start.address]);
-  // A set in JavaScript is walked to its end also when it grows meanwhile.
-  for (const address of found) {
-    const group = (address === start.address ? start : get(address)?.facts)?.iommuGroup;
-    for (const member of group?.members ?? []) found.add(member.address);
-    for (const addresses of hotResets.naming(address)) for (const other of addresses) found.add(other);
-  }
-  return found;
-}
-
-/** How another device is tied to this one, for a person. */
-export function tieBetween({ facts, probe }: Known, other: Address): string {
-  if (facts.iommuGroup?.members.some((member) => member.address === other)) return "is in its IOMMU group";
-  return resetSetOf({ facts, probe })?.addresses.includes(other)
-    ? "is reset together with it"
-    : "is tied to it by another's group or reset";
-}

@@ -117,6 +117,11 @@ function isolation(device: Device): readonly Fact[] {
             source: "PCI config space",
           },
         ]),
+    ...device.peerSets.map(({ name, addresses }, index) => ({
+      name: index === 0 ? "peers" : "",
+      value: `${addresses.join(" ")} ("${name}"); locked together`,
+      source: "configuration, [[peers]]",
+    })),
   ];
 }
 

@@ -84,10 +84,13 @@ function notesOn(device: Device): readonly string[] {
   const together = new Set<string>();
   if (device.resetSet?.leasedTogether === true) for (const address of device.resetSet.addresses) together.add(address);
   for (const { address } of device.iommuGroup?.members ?? []) together.add(address);
+  for (const { addresses } of device.peerSets) for (const address of addresses) together.add(address);
   together.delete(device.address);
   const notes: string[] = [];
   if (together.size > 0) {
-    notes.push(`a lease of it keeps ${[...together].sort().join(", ")} from everybody else too: one IOMMU group or one reset`);
+    notes.push(
+      `a lease of it keeps ${[...together].sort().join(", ")} from everybody else too: one IOMMU group, one reset, or peers that the operator declares`,
+    );
   }
   if (device.resetSupported === false) {
     notes.push("it cannot be reset: after a lease it is refused to other users (RESET_UNAVAILABLE) unless policy allows it");

@@ -63,6 +63,7 @@ export function decodeDevice(wire: Device__Output): Device {
     backends: wire.backends.map((backend) => bare(backend, "BACKEND_")),
     physicalFunction: wire.physicalFunction === "" ? null : wire.physicalFunction,
     generation: BigInt(wire.generation),
+    peerSets: wire.peerSets.map(({ name, addresses }) => ({ name, addresses })),
     ...decodeFacts(wire),
   };
 }

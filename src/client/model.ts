@@ -113,8 +113,17 @@ export interface Device extends DeviceFacts {
   readonly backends: readonly Backend[];
   /** Of an SR-IOV virtual function; else null. */
   readonly physicalFunction: string | null;
+  /** Those that the operator declares and that name it: a lease of one member keeps all others from everybody else. */
+  readonly peerSets: readonly PeerSet[];
   /** Grows by one with every change of this device. */
   readonly generation: bigint;
+}
+
+/** Devices that belong together by a tie that the kernel does not tell. */
+export interface PeerSet {
+  readonly name: string;
+  /** Some may not be in the machine. */
+  readonly addresses: readonly string[];
 }
 
 /** Fields are combined with AND; an absent one selects all. */

@@ -65,6 +65,7 @@ export function compose(parts: DaemonParts): Daemon {
   const { settings } = config;
   const limits = limitsOf(live);
   const inventory = new Inventory(host, systemClock, observer);
+  inventory.setPeerSets(config.peers.map(({ set }) => set));
   const processes: Processes = new Processes(pollSet, settings.peer_identity === "pid" ? "pid" : "pidfd", (id) => {
     leases.processExited(id);
     channels.processExited(id);
@@ -131,7 +132,7 @@ export function compose(parts: DaemonParts): Daemon {
     () => live.now["inventory.rescan_ms"],
   );
   const reload = makeReload({
-    ...{ live, leases, log, metrics, load: parts.load },
+    ...{ live, leases, inventory, log, metrics, load: parts.load },
     onApplied: () => {
       log.setLevel(live.now["log.level"] as LogLevel);
       rescans.restart();

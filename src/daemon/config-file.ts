@@ -2,8 +2,10 @@
 
 import { basename } from "node:path";
 import { parse, TomlError } from "smol-toml";
+import type { PeerSet } from "../broker/peer-set.js";
 import type { PolicyRule } from "../broker/policy.js";
 import { nearest } from "../nearest.js";
+import { PEER_KEY_NAMES, readPeerSet } from "./peers-file.js";
 import { POLICY_KEY_NAMES, readRule } from "./policy-file.js";
 import { checkSetting, isSettingName, SETTING_NAMES, type SettingName } from "./settings.js";
 import { TomlLines } from "./toml-lines.js";
@@ -17,6 +19,7 @@ export interface FileConfig {
   readonly settings: ReadonlyMap<SettingName, { readonly value: string | number; readonly line: number }>;
   /** null: the file says nothing of policy. */
   readonly policy: readonly { readonly rule: PolicyRule; readonly line: number }[] | null;
+  readonly peers: readonly { readonly set: PeerSet; readonly line: number }[];
 }
 
 export type FileOutcome =
@@ -35,12 +38,13 @@ export function readConfig(file: string, source: string): FileOutcome {
   const reader = new Reader(file, source);
   for (const [key, value] of Object.entries(document)) {
     if (key === "policy") reader.readPolicy(value);
+    else if (key === "peers") reader.readPeers(value);
     else if (key === "version") reader.readVersion(value);
     else if (isTable(value)) for (const [inner, innerValue] of Object.entries(value)) reader.readSetting(`${key}.${inner}`, innerValue);
     else reader.readSetting(key, value);
   }
   if (reader.problems.length > 0) return { config: null, problems: reader.problems.slice(0, MOST_PROBLEMS) };
-  return { config: { settings: reader.settings, policy: reader.policy }, problems: null };
+  return { config: { settings: reader.settings, policy: reader.policy, peers: reader.peers }, problems: null };
 }
 
 function isTable(value: unknown): value is Record<string, unknown> {
@@ -51,6 +55,7 @@ class Reader {
   readonly problems: string[] = [];
   readonly settings = new Map<SettingName, { value: string | number; line: number }>();
   policy: { rule: PolicyRule; line: number }[] | null = null;
+  peers: { set: PeerSet; line: number }[] = [];
   readonly #file: string;
   readonly #lines: TomlLines;
 
@@ -67,7 +72,7 @@ class Reader {
   readSetting(name: string, value: unknown): void {
     const line = this.#lines.of(name);
     if (!isSettingName(name)) {
-      this.#unknown(line, name, [...SETTING_NAMES, "policy", "version"]);
+      this.#unknown(line, name, [...SETTING_NAMES, "policy", "peers", "version"]);
       return;
     }
     const problem = checkSetting(name, value);
@@ -76,16 +81,34 @@ class Reader {
   }
 
   readPolicy(value: unknown): void {
+    this.policy = this.#tables("policy", value, "rule", POLICY_KEY_NAMES, (table, index, wrong) =>
+      readRule(table, `rule ${index + 1} of ${basename(this.#file)}`, wrong),
+    ).map(({ made, line }) => ({ rule: made, line }));
+  }
+
+  readPeers(value: unknown): void {
+    this.peers = this.#tables("peers", value, "set", PEER_KEY_NAMES, (table, _index, wrong) => readPeerSet(table, wrong)).map(
+      ({ made, line }) => ({ set: made, line }),
+    );
+  }
+
+  /** Each [[name]] table, read, with the line of its header. what: what one is called. */
+  #tables<T>(
+    name: string,
+    value: unknown,
+    what: string,
+    keys: readonly string[],
+    read: (table: Record<string, unknown>, index: number, wrong: (key: string, what: string) => void) => T,
+  ): readonly { readonly made: T; readonly line: number }[] {
     if (!Array.isArray(value) || !value.every(isTable)) {
-      this.#problem(this.#lines.of("policy"), "policy: write each rule as a [[policy]] table");
-      return;
+      this.#problem(this.#lines.of(name), `${name}: write each ${what} as a [[${name}]] table`);
+      return [];
     }
-    this.policy = value.map((table, index) => {
-      const at = (key: string): number => this.#lines.inRule(index, key);
-      for (const key of Object.keys(table)) if (!POLICY_KEY_NAMES.includes(key)) this.#unknown(at(key), key, POLICY_KEY_NAMES, "policy.");
-      const wrong = (key: string, what: string): void => this.#problem(at(key), `policy.${key}: ${what}`);
-      const rule = readRule(table, `rule ${index + 1} of ${basename(this.#file)}`, wrong);
-      return { rule, line: this.#lines.inRule(index, null) };
+    return value.map((table, index) => {
+      const at = (key: string): number => this.#lines.inTable(name, index, key);
+      for (const key of Object.keys(table)) if (!keys.includes(key)) this.#unknown(at(key), key, keys, `${name}.`);
+      const wrong = (key: string, problem: string): void => this.#problem(at(key), `${name}.${key}: ${problem}`);
+      return { made: read(table, index, wrong), line: this.#lines.inTable(name, index, null) };
     });
   }
 

@@ -6,7 +6,7 @@ import type { Config, Origin } from "./config.js";
 import { environmentName, SETTING_NAMES, SETTINGS, type Setting, type SettingName } from "./settings.js";
 
 /** The configuration in effect. What it prints is a file that says the same. */
-export function dumpConfig({ settings, origins, policy, ruleOrigins, files }: Config): string {
+export function dumpConfig({ settings, origins, policy, ruleOrigins, peers, files }: Config): string {
   const lines = [
     "# Configuration of apertured in effect. Behind each value: where it comes from, and what it stands over.",
     files.length === 0 ? "# No file was read." : `# Files, in order: ${files.join(", ")}`,
@@ -18,6 +18,9 @@ export function dumpConfig({ settings, origins, policy, ruleOrigins, files }: Co
     lines,
   );
   for (const [index, rule] of policy.entries()) lines.push("", `# ${comment(ruleOrigins[index] ?? "")}`, ...ruleLines(rule));
+  for (const { set, origin: where } of peers) {
+    lines.push("", `# ${comment(where)}`, "[[peers]]", `name = ${toml(set.name)}`, `devices = ${toml(set.devices)}`);
+  }
   return `${lines.join("\n")}\n`;
 }
 
@@ -47,6 +50,11 @@ export function defaultConfig(): string {
     '#kind = ["device"]',
     '#mode = ["hand_off", "retain"]',
     "#max_leases = 4",
+    "",
+    "# Devices that are locked together because of a tie that the kernel does not tell, such as NVLink or a shared EGM.",
+    "#[[peers]]",
+    '#name = "nvlink"',
+    '#devices = ["0009:01:00.0", "0019:01:00.0"]',
   );
   return `${lines.join("\n")}\n`;
 }

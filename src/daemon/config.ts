@@ -1,6 +1,7 @@
 // Where the configuration comes from: defaults, then the file, its drop-ins in order, the environment, flags; the later is the stronger. Where each value came from is kept.
 
 import { join } from "node:path";
+import type { PeerSet } from "../broker/peer-set.js";
 import { defaultPolicy, type PolicyRule } from "../broker/policy.js";
 import { nearest } from "../nearest.js";
 import { readConfig } from "./config-file.js";
@@ -28,6 +29,8 @@ export interface Config {
   readonly policy: readonly PolicyRule[];
   /** Where each rule stands, in the order of policy. */
   readonly ruleOrigins: readonly string[];
+  /** Devices that belong together, of all files. */
+  readonly peers: readonly { readonly set: PeerSet; readonly origin: string }[];
   /** The files that were read, in order. */
   readonly files: readonly string[];
   /** What looks like a mistake and is none for certain. */
@@ -67,6 +70,7 @@ export function loadConfig(flags: Flags, env: NodeJS.ProcessEnv, uid: number): C
       origins: layers.origins,
       policy: policy.map(({ rule }) => rule),
       ruleOrigins: policy.map(({ origin }) => origin),
+      peers: layers.peers,
       files: sources.files.map(({ path }) => path),
       warnings: strayVariables(env),
     },
@@ -79,14 +83,21 @@ class Layers {
   readonly origins = new Map<SettingName, Origin>(SETTING_NAMES.map((name) => [name, { from: "default", over: [] }]));
   /** null: no file says anything of policy, and the safe default holds. */
   policy: { rule: PolicyRule; origin: string }[] | null = null;
+  readonly peers: { set: PeerSet; origin: string }[] = [];
 
   addFile({ path, source }: SourceFile): readonly string[] {
     const read = readConfig(path, source);
     if (read.problems) return read.problems;
     for (const [name, { value, line }] of read.config.settings) this.#set(name, value, `${path}:${line}`);
-    if (read.config.policy === null) return [];
-    this.policy ??= [];
     const problems: string[] = [];
+    for (const { set, line } of read.config.peers) {
+      const origin = `${path}:${line}`;
+      const same = this.peers.find((other) => other.set.name === set.name);
+      if (same) problems.push(`${origin}: peers.name: ${JSON.stringify(set.name)} is the set at ${same.origin} already`);
+      this.peers.push({ set, origin });
+    }
+    if (read.config.policy === null) return problems;
+    this.policy ??= [];
     for (const { rule, line } of read.config.policy) {
       const origin = `${path}:${line}`;
       const same = this.policy.find((other) => other.rule.name === rule.name);

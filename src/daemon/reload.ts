@@ -1,6 +1,7 @@
 // A reload: SIGHUP, or HostService.ReloadConfig. Everything is read and judged before anything is applied, so that a bad file changes nothing. The few small files are
 // read on the event loop: that takes a millisecond, and nobody is served by a half-new policy meanwhile.
 
+import type { Inventory } from "../broker/inventory.js";
 import type { Leases } from "../broker/leases.js";
 import type { PolicyRule } from "../broker/policy.js";
 import type { ReloadReport } from "../rpc/host-service.js";
@@ -14,6 +15,7 @@ import { checkDescriptorLimit } from "./start-checks.js";
 export interface ReloadDeps {
   readonly live: LiveSettings;
   readonly leases: Pick<Leases, "policy" | "setPolicy">;
+  readonly inventory: Pick<Inventory, "setPeerSets">;
   readonly log: Log;
   readonly metrics: Metrics;
   readonly load: () => ConfigOutcome;
@@ -21,7 +23,7 @@ export interface ReloadDeps {
   readonly onApplied: () => void;
 }
 
-export function makeReload({ live, leases, log, metrics, load, onApplied }: ReloadDeps): () => ReloadReport {
+export function makeReload({ live, leases, inventory, log, metrics, load, onApplied }: ReloadDeps): () => ReloadReport {
   const refused = (problems: readonly string[]): ReloadReport => {
     metrics.reload("refused");
     for (const problem of problems)
@@ -37,6 +39,7 @@ export function makeReload({ live, leases, log, metrics, load, onApplied }: Relo
     const { changed, needsRestart } = live.apply(config);
     const policyChanged = !samePolicy(leases.policy, config.policy);
     leases.setPolicy(config.policy);
+    inventory.setPeerSets(config.peers.map(({ set }) => set));
     onApplied();
     metrics.reload("applied");
     const names = (changes: typeof changed): readonly string[] => changes.map(({ name, from, to }) => `${name}: ${from} -> ${to}`);

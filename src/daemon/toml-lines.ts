@@ -30,15 +30,18 @@ export class TomlLines {
     return ofTable;
   }
 
-  /** Line of a key in the index-th [[policy]] table; of its header when key is null or not there. */
-  inRule(index: number, key: string | null): number {
-    let rule = -1;
-    let header = this.of("policy");
+  /** Line of a key in the index-th [[name]] table; of its header when key is null or not there. */
+  inTable(name: string, index: number, key: string | null): number {
+    let table = -1;
+    let header = this.of(name);
     for (const [i, line] of this.#lines.entries()) {
-      if (/^\s*\[\[\s*policy\s*\]\]/.test(line)) {
-        rule += 1;
-        if (rule === index) header = i + 1;
-      } else if (rule === index && key !== null && keyOf(line) === key) return i + 1;
+      const begun = /^\s*\[\[\s*([^\]]+?)\s*\]\]/.exec(line);
+      if (begun !== null) {
+        if (begun[1] === name) table += 1;
+        if (begun[1] === name && table === index) header = i + 1;
+        // A table of another name ends this one.
+        else if (table === index) return header;
+      } else if (table === index && key !== null && keyOf(line) === key) return i + 1;
     }
     return header;
   }

@@ -1,6 +1,7 @@
 // docs/CONFIG.md from the tables of src/daemon: settings, keys of a rule, what is read and trusted.
 
 import { rangeWords, whenWords } from "../daemon/config-print.js";
+import { PEER_KEYS } from "../daemon/peers-file.js";
 import { POLICY_KEYS } from "../daemon/policy-file.js";
 import { environmentName, SETTING_NAMES, SETTINGS } from "../daemon/settings.js";
 import { MOST_GROUPS } from "../peer/groups.js";
@@ -125,5 +126,22 @@ Of \`executable\` and \`cgroup\`: the whole path against the whole pattern. \`*\
 * Executable and cgroup are read once in a process's life, at its first request that a rule with such a pattern could decide, on a thread of its own; then the pidfd is asked again whether the process is still there. What cannot be known matches no pattern.
   So never *deny* by executable or cgroup: allow by them, and let the rest be denied.
 * **driver**, **group** and **class** are what sysfs says at the moment of the request.
+
+## Peers
+
+\`\`\`toml
+[[peers]]
+name = "nvlink of socket 0 and 1"
+devices = ["0009:01:00.0", "0019:01:00.0"]
+\`\`\`
+
+Some devices belong together by a tie that no interface of the kernel tells: GPUs that reach each other's memory over NVLink, those whose host memory is exported as one EGM device. Devices of one set are **locked together**, as those of
+one IOMMU group are: whoever leases one of them keeps the others from everybody else, one lease may have several of them, and a refusal names the member in the way and the set. \`Device.peer_sets\` and \`aperturectl device\` show them.
+Sets of all files count together, and a device may be in several, which ties all of those. A reload applies them from the next request on.
+
+${table(
+  ["key", "what it can be", "when not given", "meaning"],
+  Object.entries(PEER_KEYS).map(([key, { form, missing, help }]) => [code(key), form, missing, help]),
+)}
 `;
 }

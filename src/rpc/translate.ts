@@ -24,6 +24,7 @@ export function toDevice(view: DeviceView, backend: "IOMMUFD" | "LEGACY" | "SIMU
     backends: facts.vfioBound ? [`BACKEND_${backend}`] : [],
     physicalFunction: facts.physicalFunction ?? "",
     generation: view.generation.toString(),
+    peerSets: view.peerSets.map(({ name, devices }) => ({ name, addresses: [...devices] })),
   };
   if (facts.iommuGroup) {
     const { id, members, viable, otherSpoilers } = facts.iommuGroup;

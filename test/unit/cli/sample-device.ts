@@ -40,6 +40,7 @@ export const DEVICE: Device = {
   state: "FREE",
   stateDetail: "",
   ineligibleReasons: [],
+  peerSets: [],
   backends: ["IOMMUFD"],
   physicalFunction: null,
   generation: 1n,

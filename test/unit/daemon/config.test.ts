@@ -5,6 +5,7 @@ import { dirname, join } from "node:path";
 import { after, describe, it } from "node:test";
 import { type Config, loadConfig } from "../../../src/daemon/config.js";
 import { readConfig } from "../../../src/daemon/config-file.js";
+import { dumpConfig } from "../../../src/daemon/config-print.js";
 import { readFlags } from "../../../src/daemon/flags.js";
 import { checkSetting, SETTING_NAMES, SETTINGS } from "../../../src/daemon/settings.js";
 import { nearest } from "../../../src/nearest.js";
@@ -37,6 +38,42 @@ function good(argv: readonly string[], env: NodeJS.ProcessEnv = {}, uid = OWN_UI
 function problems(source: string): readonly string[] {
   return readConfig("a.toml", source).problems ?? [];
 }
+
+describe("[pure] declared peers", () => {
+  const set = (name: string, devices: string): string => `[[peers]]\nname = "${name}"\ndevices = ${devices}\n`;
+
+  it("are read, and printed as they are read", () => {
+    const file = write("peers.toml", `host = "auto"\n${set("nvlink", '["0009:01:00.0", "0019:01:00.0"]')}`);
+    const config = good(["--config", file]);
+    assert.deepEqual(config.peers, [{ set: { name: "nvlink", devices: ["0009:01:00.0", "0019:01:00.0"] }, origin: `${file}:2` }]);
+    const again = write("again.toml", dumpConfig(config));
+    assert.deepEqual(
+      good(["--config", again]).peers.map((one) => one.set),
+      config.peers.map((one) => one.set),
+    );
+  });
+
+  it("each mistake is told at its line, also behind a table of another name", () => {
+    assert.deepEqual(problems("peers = 3\n"), ["a.toml:1: peers: write each set as a [[peers]] table"]);
+    assert.deepEqual(problems('[[peers]]\ndevices = ["0009:01:00.0", "0019:01:00.0"]\n'), [
+      "a.toml:1: peers.name: expected a string of 1 to 1024 characters",
+    ]);
+    assert.deepEqual(problems(set("a", '["0009:01:00.0"]')), ["a.toml:3: peers.devices: expected a list of 2 to 64 addresses"]);
+    assert.deepEqual(problems(`[[policy]]\ndevice = "*"\n${set("a", '["0009:01:00.0", "gpu", "0009:01:00.0"]')}`), [
+      'a.toml:5: peers.devices: "gpu" is no PCI address, for example "0009:01:00.0"',
+      "a.toml:5: peers.devices: 0009:01:00.0 is named twice",
+    ]);
+    assert.deepEqual(problems(`${set("a", '["0009:01:00.0", "0019:01:00.0"]')}device = 1\n[[policy]]\ndevice = "*"\n`), [
+      "a.toml:4: unknown key peers.device; did you mean peers.devices?",
+    ]);
+  });
+
+  it("need names of their own", () => {
+    const two = set("a", '["0009:01:00.0", "0019:01:00.0"]').repeat(2);
+    const outcome = load(["--config", write("twice.toml", two)]);
+    assert.match(outcome.problems?.join() ?? "", /twice\.toml:4: peers\.name: "a" is the set at .*:1 already/);
+  });
+});
 
 describe("[pure] configuration file", () => {
   it("reads settings, tables and policy rules", () => {

@@ -15,7 +15,7 @@ describe("[simulated host] devices as bytes", () => {
     host = made.value;
     for (const facts of await host.scan()) {
       const { value: probe } = facts.vfioBound ? await host.probe(facts) : { value: null };
-      views.push({ facts, probe, state: "FREE", stateDetail: "", ineligibleReasons: [], generation: 1n });
+      views.push({ facts, probe, state: "FREE", stateDetail: "", ineligibleReasons: [], peerSets: [], generation: 1n });
     }
   });
   after(() => host.close());

@@ -34,7 +34,7 @@ describe("[simulated host] events as bytes", () => {
     assert.ok(made.refusal === null);
     host = made.value;
     views = (await host.scan()).map((facts) => ({
-      ...{ facts, probe: null, state: "FREE", stateDetail: "", ineligibleReasons: [], generation: 1n },
+      ...{ facts, probe: null, state: "FREE", stateDetail: "", ineligibleReasons: [], peerSets: [], generation: 1n },
     }));
   });
   after(() => host.close());

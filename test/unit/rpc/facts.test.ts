@@ -70,7 +70,7 @@ const FULL_PROBE: DeviceProbe = {
 };
 
 function overTheWire(facts: DeviceFacts, probe: DeviceProbe | null): Device {
-  const view: DeviceView = { facts, probe, state: "FREE", stateDetail: "", ineligibleReasons: [], generation: 1n };
+  const view: DeviceView = { facts, probe, state: "FREE", stateDetail: "", ineligibleReasons: [], peerSets: [], generation: 1n };
   const { Device } = protoFiles().aperture.v1;
   return decodeDevice(Device.deserialize(Device.serialize(toDevice(view, "IOMMUFD"))));
 }

@@ -1,9 +1,9 @@
-// Which devices one lease locks: the IOMMU group, and what a hot reset takes down with a device that nothing else clears.
+// Which devices one lease locks: the IOMMU group, what a hot reset takes down with a device that nothing else clears, and declared peers.
 
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import type { Address } from "../../../src/broker/device.js";
-import { tieBetween } from "../../../src/broker/reset-set.js";
+import { tieBetween } from "../../../src/broker/ties.js";
 import { client, type FakeBroker, fakeBroker, hold, settle, wish } from "../../fakes/broker.js";
 import { fakeAddress } from "../../fakes/host.js";
 
@@ -124,5 +124,51 @@ describe("[pure] atomic sets", () => {
     assert.match(tieBetween(known, B), /IOMMU group/);
     assert.match(tieBetween(known, C), /reset together/);
     assert.match(tieBetween(known, D), /another's/);
+  });
+
+  it("declared peers are locked together, and the refusal names the member in the way and the set", async () => {
+    const broker = await fakeBroker([[1], [2], [3]]);
+    // The last one is not in the machine.
+    broker.inventory.setPeerSets([{ name: "nvlink", devices: [A, B, fakeAddress(9)] }]);
+    const peer = client(broker, 1, 1000);
+    const lease = await hold(broker, peer, A);
+    assert.deepEqual(
+      [A, B, C].map((address) => stateOf(broker, address)),
+      ["HELD", "HELD", "FREE"],
+    );
+    const outcome = await broker.leases.acquire(client(broker, 2, 1001), wish(B));
+    assert.equal(outcome.refusal?.reason, "DEVICE_BUSY");
+    assert.match(outcome.refusal?.message ?? "", new RegExp(`${B}.* is held`));
+    await broker.leases.release(peer, lease.value?.id ?? "");
+    const both = await broker.leases.acquire(
+      client(broker, 3, 1002),
+      wish(A, { devices: [A, B].map((address) => ({ address, regions: [] })) }),
+    );
+    assert.equal(both.refusal, null, "one lease may have all of them");
+    assert.deepEqual(broker.host.violations, []);
+  });
+
+  it("a member that is held keeps the others from a lease that names several, also when it is declared only then", async () => {
+    const broker = await fakeBroker([[1], [2], [3]]);
+    await hold(broker, client(broker, 1, 1000), B);
+    broker.inventory.setPeerSets([{ name: "egm", devices: [A, B] }]);
+    const outcome = await broker.leases.acquire(
+      client(broker, 2, 1001),
+      wish(A, { devices: [C, A].map((address) => ({ address, regions: [] })) }),
+    );
+    assert.equal(outcome.refusal?.reason, "DEVICE_BUSY");
+    assert.match(outcome.refusal?.message ?? "", new RegExp(`^${A} is held$`));
+    assert.equal(stateOf(broker, C), "FREE", "nothing of it was locked");
+  });
+
+  it("sets that are declared no longer tie nothing, and a watcher is told of both changes", async () => {
+    const broker = await fakeBroker([[1], [2]]);
+    const told: string[] = [];
+    broker.inventory.subscribe(({ view }) => told.push(`${view.facts.address} ${view.peerSets.map(({ name }) => name).join()}`));
+    broker.inventory.setPeerSets([{ name: "nvlink", devices: [A, B] }]);
+    broker.inventory.setPeerSets([]);
+    assert.deepEqual(told, [`${A} nvlink`, `${B} nvlink`, `${A} `, `${B} `]);
+    await hold(broker, client(broker, 1, 1000), A);
+    assert.equal(stateOf(broker, B), "FREE");
   });
 });
