@@ -248,7 +248,7 @@ export interface Poller {
   readonly maxDescriptors: number;
   /** Adds a listening socket (the Poller owns it from now on); its events carry id. kind: what to do with what it accepts: nothing more than report it. */
   addListener(fd: number, id: number): SysResult<null>;
-  /** Adds a connected SOCK_SEQPACKET socket (owned from now on) whose peer is the process of pidfd (not owned). Sets SO_PASSCRED and SO_PASSPIDFD. */
+  /** Adds a connected SOCK_SEQPACKET socket (owned from now on) whose peer is the process of pidfd (not owned). Sets SO_PASSCRED, and SO_PASSPIDFD where the pid tells nothing. */
   addChannel(fd: number, id: number, pid: number, uid: number, pidfd: number): SysResult<null>;
   /** Reports `exited` once when the process of pidfd is gone. The pidfd stays the caller's. */
   watchExit(pidfd: number, id: number): SysResult<null>;

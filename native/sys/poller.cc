@@ -97,7 +97,7 @@ Result<None> Poller::AddListener(int fd, int32_t id) {
   // since 3.6). Set after accept() they would come too late for a frame that is sent in between: the kernel
   // would not have noted its sender. Streams carry bytes for Node, which reads without control messages.
   if (SocketOption(fd, SO_TYPE) == SOCK_SEQPACKET) {
-    const int failed = RequestCredentials(fd);
+    const int failed = RequestCredentials(fd, true);
     if (failed != 0) return MakeError("setsockopt(SO_PASSCRED)", failed, subject);
   }
   Entry entry = {};
@@ -112,7 +112,9 @@ Result<None> Poller::AddChannel(int fd, int32_t id, int32_t pid, uint32_t uid, i
   const std::string subject = "id " + std::to_string(id);
   if (SocketOption(fd, SO_DOMAIN) != AF_UNIX || SocketOption(fd, SO_TYPE) != SOCK_SEQPACKET)
     return MakeError(operation, EPROTOTYPE, subject, "NOT_UNIX");
-  const int failed = RequestCredentials(fd);
+  // The pid is as good as a pidfd while we can ask whether its process lives (IsFromOwner).
+  const bool is_pid_enough = pid > 0 && pidfd >= 0;
+  const int failed = RequestCredentials(fd, !is_pid_enough);
   if (failed != 0) return MakeError("setsockopt(SO_PASSCRED)", failed, subject);
   Entry entry = {};
   entry.source = Source::kChannel;
@@ -212,7 +214,7 @@ int Poller::Collect() {
         OnListener(entry, limit);
         break;
       case Source::kChannel:
-        OnChannel(entry, limit);
+        OnChannel(entry);
         break;
       case Source::kExit:
         OnExit(entry);

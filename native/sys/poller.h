@@ -106,6 +106,7 @@ class Poller {
     int32_t pid = 0;
     uint32_t uid = 0;
     UniqueFd pidfd;
+    // Of pidfd, where it can be told: tells processes apart that have no pid here.
     std::optional<uint64_t> inode;
     // Listeners only: out of the set until the timer fires.
     bool disarmed = false;
@@ -119,13 +120,11 @@ class Poller {
 
   void OnListener(Entry* entry, int limit);
   void OnStarved(Entry* entry, int error);
-  void OnChannel(Entry* entry, int limit);
+  void OnChannel(Entry* entry);
   void OnExit(Entry* entry);
   void OnEventfd(Entry* entry);
   void OnTimer();
 
-  // False when the channel has nothing more to say or is gone.
-  bool ReceiveOne(Entry* entry);
   bool IsFromOwner(const Entry& channel, const ControlData& control) const;
   void End(Entry* entry, PollKind kind, int error);
 
@@ -138,7 +137,8 @@ class Poller {
   int rows_ = 0;
 };
 
-// Makes the kernel name the sender of each message that fd receives. 0 or errno.
-int RequestCredentials(int fd);
+// Makes the kernel name the sender of each message that fd receives: pid and user, and with pidfd a pidfd of
+// it too. 0 or errno.
+int RequestCredentials(int fd, bool pidfd);
 
 }  // namespace aperture

@@ -11,41 +11,41 @@ namespace aperture {
 
 namespace {
 
-constexpr int kFrameBudget = 8;
-
 // Room for what every frame carries and not for descriptors: those that a client sends are then cut off by
 // the kernel (at most two fit where the pidfd belongs), and MSG_CTRUNC tells.
 constexpr size_t kControlBytes = CMSG_SPACE(sizeof(struct ucred)) + CMSG_SPACE(sizeof(int));
 
 }  // namespace
 
-int RequestCredentials(int fd) {
+int RequestCredentials(int fd, bool pidfd) {
   const int on = 1;
   if (setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) < 0) return errno;
   // Before 6.5 there are only the credentials.
-  if (setsockopt(fd, SOL_SOCKET, SO_PASSPIDFD, &on, sizeof(on)) < 0 && errno != ENOPROTOOPT) return errno;
+  const int wanted = pidfd ? 1 : 0;
+  if (setsockopt(fd, SOL_SOCKET, SO_PASSPIDFD, &wanted, sizeof(wanted)) < 0 && errno != ENOPROTOOPT)
+    return errno;
   return 0;
 }
 
 bool Poller::IsFromOwner(const Entry& channel, const ControlData& control) const {
   if (!control.has_credentials) return false;
   if (control.credentials.pid != channel.pid || control.credentials.uid != channel.uid) return false;
-  const bool starved =
-      control.pidfd_error == EMFILE || control.pidfd_error == ENFILE || control.pidfd_error == ENOMEM;
-  if (channel.inode.has_value() && !starved) {
-    // The kernel makes SCM_PIDFD from the pid in the credentials, which a privileged sender may choose: the
-    // inode is no second witness of who sent the frame, but it does tell two users of one pid number apart.
-    if (!control.pidfd.valid() || PidfdInode(control.pidfd.get()) != channel.inode) return false;
-  } else if (channel.pid == 0) {
-    // Outside our pid namespace every pid is 0: a match would mean nothing.
-    return false;
+  if (channel.pid == 0) {
+    // Outside our pid namespace every pid is 0, and a match means nothing. The kernel makes SCM_PIDFD of the
+    // very process, whatever its number here; one that could not be made for want of descriptors is no proof.
+    if (!channel.inode.has_value() || !control.pidfd.valid()) return false;
+    if (PidfdInode(control.pidfd.get()) != channel.inode) return false;
   }
-  // While the process that connected lives, nobody else can have its pid, so the credentials are about it.
-  // Asked last: a death between the send and now makes the frame foreign, never the other way round.
+  // While the process that connected lives, nobody else can have its pid, so the credentials are about it: a
+  // pidfd of the sender, which the kernel makes from the same pid, would say no more and cost five system
+  // calls a frame. Asked last: a death between the send and now makes the frame foreign, never the other way
+  // round.
   return !channel.pidfd.valid() || IsAlive(channel.pidfd.get());
 }
 
-bool Poller::ReceiveOne(Entry* entry) {
+// One frame a wake-up: a channel rarely has two, the set is level-triggered, and to ask once more only to
+// hear EAGAIN costs a system call for each frame.
+void Poller::OnChannel(Entry* entry) {
   uint8_t* frame = buffers_->frames[rows_];
   alignas(struct cmsghdr) uint8_t control_bytes[kControlBytes];
   struct iovec part = {frame, kPollFrameBytes};
@@ -56,31 +56,23 @@ bool Poller::ReceiveOne(Entry* entry) {
   message.msg_controllen = sizeof(control_bytes);
   const ssize_t got = recvmsg(entry->fd.get(), &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
   if (got < 0) {
-    if (errno == EINTR) return true;
-    if (errno != EAGAIN) End(entry, PollKind::kHangup, errno);
-    return false;
+    if (errno != EAGAIN && errno != EINTR) End(entry, PollKind::kHangup, errno);
+    return;
   }
   ControlData control;
   TakeControl(&message, &control);
   if (!control.descriptors.empty() || control.truncated || (message.msg_flags & MSG_TRUNC) != 0) {
     End(entry, PollKind::kViolation, EPROTO);
-    return false;
+    return;
   }
   // recvmsg() answers 0 both at the end and for an empty message; only a message has a sender.
   if (got == 0 && !control.has_credentials) {
     End(entry, PollKind::kHangup, 0);
-    return false;
+    return;
   }
   const bool own = IsFromOwner(*entry, control);
   PollRow* row = NewRow(PollKind::kFrame, entry->id, static_cast<int32_t>(got));
   row->b = own ? 1 : 0;
-  return true;
-}
-
-void Poller::OnChannel(Entry* entry, int limit) {
-  for (int budget = kFrameBudget; budget > 0 && rows_ < limit; budget--) {
-    if (!ReceiveOne(entry)) return;
-  }
 }
 
 void Poller::Flush(int count) {

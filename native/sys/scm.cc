@@ -29,13 +29,9 @@ void TakePidfd(const struct cmsghdr* header, ControlData* out) {
   int fd;
   if (header->cmsg_len < CMSG_LEN(sizeof(fd))) return;
   memcpy(&fd, CMSG_DATA(header), sizeof(fd));
-  // include/net/scm.h, scm_pidfd_recv(): when the pidfd can not be made, the errno itself is sent in its
+  // include/net/scm.h, scm_pidfd_recv(): when the pidfd can not be made, a negative errno is sent in its
   // place.
-  if (fd < 0) {
-    out->pidfd_error = -fd;
-  } else {
-    out->pidfd.reset(fd);
-  }
+  if (fd >= 0) out->pidfd.reset(fd);
 }
 
 }  // namespace

@@ -19,10 +19,8 @@ struct ControlData {
   bool truncated = false;
   bool has_credentials = false;
   struct ucred credentials = {};
-  // SCM_PIDFD: a descriptor, or the negative errno that the kernel put in its place when it could not make
-  // one.
+  // SCM_PIDFD; not valid when there was none, and when the kernel could not make it.
   UniqueFd pidfd;
-  int pidfd_error = 0;
   std::vector<UniqueFd> descriptors;
 };
 

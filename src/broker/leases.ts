@@ -32,6 +32,12 @@ export interface LeaseLimits extends RetryLimits {
   readonly callMs: number;
 }
 
+/**
+ * Milliseconds that a request waits for the acknowledgement of the offer before it. That has been sent before this request, but on another socket, so it can come later; and who
+ * has not sent it is told so soon.
+ */
+const ACK_ON_ITS_WAY_MS = 250;
+
 /** A lease with its ticket, when one was asked for. The ticket is for the caller alone: never for a log. */
 export interface GrantedLease {
   readonly lease: LeaseView;
@@ -248,8 +254,13 @@ export class Leases {
   async #acquire(peer: Peer, request: AcquireRequest, requestKey: string | null, session: LeaseSession | null): Promise<Outcome<Granted>> {
     const caller = needsProgram(this.#rules) ? await identify(peer, () => this.#rules) : granted(callerOf(peer));
     if (caller.refusal) return caller;
+    const late = this.#clock.now() + ACK_ON_ITS_WAY_MS;
+    // Of several requests that wait the first goes on to take the channel before the next one looks: there is no await in between.
+    for (let busy = this.#busy(peer, request); busy !== null; busy = this.#busy(peer, request)) {
+      if ((await within(this.#clock, late - this.#clock.now(), busy)) === "LATE") break;
+    }
     if (this.#draining) return this.#drained();
-    // While the caller was looked at.
+    // While the caller was looked at, or an acknowledgement awaited.
     if (session?.over === true) return refuse("HANDOVER_FAILED", "the session of this request has ended");
     const { inventory, book, tenants } = { inventory: this.#inventory, book: this.#book, tenants: this.#tenants };
     const context = {
@@ -284,6 +295,11 @@ export class Leases {
       return this.#late("is still opening them. The lease is undone as soon as it has");
     }
     return opened.refusal ? opened : granted({ lease, ticket: null });
+  }
+
+  /** Settles when the channel of the request is free; null: it is, or none is needed. */
+  #busy(peer: Peer, { ticket, channel }: AcquireRequest): Promise<void> | null {
+    return ticket === null ? (this.#handover.channelOf(peer, channel)?.busy() ?? null) : null;
   }
 
   #reserve(lease: Lease, options: TicketOptions): Outcome<Granted> {

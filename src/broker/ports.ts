@@ -162,6 +162,8 @@ export interface HandoverChannel {
   readonly id: bigint;
   /** Refusal HANDOVER_PENDING while another offer is being made or waits for its acknowledgement. */
   reserve(): Outcome<HandoverSlot>;
+  /** Settles when that offer is over; null: there is none. */
+  busy(): Promise<void> | null;
   /** Tells the client that a lease ended without its own Release, or for it alone (SUCCEEDED). Best effort. */
   ended(leaseId: string, cause: EndCause | "SUCCEEDED"): void;
   /** Asks the client to give a lease back within graceMs. Best effort. */

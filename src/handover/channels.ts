@@ -124,6 +124,8 @@ class Channel implements HandoverChannel {
   #attached = false;
   #reserved = false;
   #pending: PendingOffer | null = null;
+  /** Who waits until #reserved is false. */
+  #waiters: { readonly over: Promise<void>; readonly settle: () => void } | null = null;
   /** A SHOW waits for its answer. */
   #showing = false;
   #closed = false;
@@ -159,6 +161,18 @@ class Channel implements HandoverChannel {
     return granted({ offer: (offer) => this.#offer(offer), cancel: () => this.#free() });
   }
 
+  busy(): Promise<void> | null {
+    if (!this.#reserved) return null;
+    if (this.#waiters === null) {
+      let settle = (): void => {};
+      const over = new Promise<void>((resolve) => {
+        settle = resolve;
+      });
+      this.#waiters = { over, settle };
+    }
+    return this.#waiters.over;
+  }
+
   ended(leaseId: string, cause: EndCause | "SUCCEEDED"): void {
     this.#send(encodeEnded(leaseId, cause), []);
   }
@@ -180,7 +194,10 @@ class Channel implements HandoverChannel {
   }
 
   #free(): void {
-    if (this.#pending === null) this.#reserved = false;
+    if (this.#pending !== null) return;
+    this.#reserved = false;
+    this.#waiters?.settle();
+    this.#waiters = null;
   }
 
   #offer(offer: Offer): Outcome<{ readonly ackDeadline: number; readonly done: Promise<HandoverResult> }> {
@@ -256,7 +273,7 @@ class Channel implements HandoverChannel {
     this.#pending = null;
     clearTimeout(pending.timer);
     this.#hooks.flying(-pending.count);
-    this.#reserved = false;
+    this.#free();
     pending.settle(result);
   }
 
@@ -275,5 +292,6 @@ class Channel implements HandoverChannel {
     this.#pollId = null;
     this.#hooks.closed();
     this.#settle({ result: "NOT_ACKNOWLEDGED", detail });
+    this.#free();
   }
 }

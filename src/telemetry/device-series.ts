@@ -1,5 +1,5 @@
 // The series of each device. A host with thousands of virtual functions changes few of them between two scrapes, so the lines of a device are kept and made anew at the
-// next scrape after it has changed, and the text of a metric is kept while none of its lines has: a lease that comes and goes leaves what the devices are alone.
+// next scrape after it has changed, and a metric is kept, as the bytes that are sent, while none of its lines has: a lease that comes and goes leaves what the devices are alone.
 
 import type { DeviceView, Inventory } from "../broker/inventory.js";
 import { METRICS, type MetricName } from "./metric-table.js";
@@ -25,9 +25,9 @@ export class DeviceSeries {
   readonly #changed = new Map<string, DeviceView>();
   /** Milliseconds since the epoch at which a device was quarantined. */
   readonly #quarantined = new Map<string, number>();
-  readonly #texts = new Map<Name, string>();
-  /** All of them; null: one is stale. */
-  #page: string | null = null;
+  readonly #pages = new Map<Name, Buffer>();
+  readonly #byState = new Map<string, number>();
+  #leasable = 0;
 
   /** now: milliseconds since the epoch. */
   constructor(inventory: Inventory, now: () => number) {
@@ -42,36 +42,43 @@ export class DeviceSeries {
   /** How many devices there are in each state (names of LeaseState), and how many could be leased. */
   counts(): { readonly byState: ReadonlyMap<string, number>; readonly leasable: number } {
     this.#update();
-    const byState = new Map<string, number>();
-    let leasable = 0;
-    for (const { view } of this.#kept.values()) {
-      byState.set(view.state, (byState.get(view.state) ?? 0) + 1);
-      if (view.state === "FREE" && view.ineligibleReasons.length === 0) leasable += 1;
-    }
-    return { byState, leasable };
+    return { byState: this.#byState, leasable: this.#leasable };
   }
 
-  /** In the text format of Prometheus. */
-  text(): string {
+  /** In the text format of Prometheus, a metric each. */
+  pages(): readonly Buffer[] {
     this.#update();
-    this.#page ??= NAMES.map((name) => {
-      const text = this.#texts.get(name) ?? this.#write(name);
-      this.#texts.set(name, text);
-      return text;
-    }).join("\n");
-    return this.#page;
+    return NAMES.map((name) => {
+      const page = this.#pages.get(name) ?? this.#write(name);
+      this.#pages.set(name, page);
+      return page;
+    });
   }
 
-  #stale(name: Name): void {
-    this.#texts.delete(name);
-    this.#page = null;
-  }
-
-  #write(name: Name): string {
+  #write(name: Name): Buffer {
     const row = METRICS[name];
     const lines = [`# HELP ${name} ${row.help} (${row.unit})`, `# TYPE ${name} ${row.type}`];
     for (const { lines: own } of this.#kept.values()) if (own[name] !== null) lines.push(own[name]);
-    return `${lines.join("\n")}\n`;
+    return Buffer.from(`${lines.join("\n")}\n\n`);
+  }
+
+  /** Puts a device where it belongs, in the lines and in the sums; null: it is gone. */
+  #keep(address: string, now: Kept | null): void {
+    const earlier = this.#kept.get(address) ?? null;
+    for (const name of NAMES) if ((now?.lines[name] ?? null) !== (earlier?.lines[name] ?? null)) this.#pages.delete(name);
+    for (const [kept, by] of [
+      [earlier, -1],
+      [now, 1],
+    ] as const) {
+      if (kept === null) continue;
+      const { state, ineligibleReasons } = kept.view;
+      const devices = (this.#byState.get(state) ?? 0) + by;
+      if (devices > 0) this.#byState.set(state, devices);
+      else this.#byState.delete(state);
+      if (state === "FREE" && ineligibleReasons.length === 0) this.#leasable += by;
+    }
+    if (now === null) this.#kept.delete(address);
+    else this.#kept.set(address, now);
   }
 
   #take(view: DeviceView): void {
@@ -84,10 +91,9 @@ export class DeviceSeries {
   }
 
   #drop(address: string): void {
-    this.#kept.delete(address);
+    this.#keep(address, null);
     this.#changed.delete(address);
     this.#quarantined.delete(address);
-    for (const name of NAMES) this.#stale(name);
   }
 
   #update(): void {
@@ -103,8 +109,7 @@ export class DeviceSeries {
             ? null
             : line("aperture_device_quarantine_start_timestamp_seconds", { pci_address: address }, (since / 1000).toFixed(3)),
       };
-      for (const name of NAMES) if (lines[name] !== (earlier?.lines[name] ?? null)) this.#stale(name);
-      this.#kept.set(address, { view, lines });
+      this.#keep(address, { view, lines });
     }
     this.#changed.clear();
   }

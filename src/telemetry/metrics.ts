@@ -90,9 +90,10 @@ export class Metrics {
     this.#lastReload.set(result === "applied" ? 1 : 0);
   }
 
-  /** The whole page, in the text format. */
-  async text(): Promise<string> {
-    return `${await this.#registry.metrics()}\n${this.#devices.text()}`;
+  /** The whole page, in the text format: in parts, because most of it does not change and is copied by nobody. */
+  async page(): Promise<readonly Buffer[]> {
+    const text = await this.#registry.metrics();
+    return [Buffer.from(`${text}\n`), ...this.#devices.pages()];
   }
 
   #counter<N extends NameOf<"counter">>(name: N, read: ((counter: Counter<LabelOf<N>>) => void) | null = null): Counter<LabelOf<N>> {

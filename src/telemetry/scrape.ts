@@ -25,8 +25,15 @@ export class ScrapeServer {
       if (request.url === "/healthz") return answer(200, "text/plain", "ok\n");
       if (request.url === "/readyz") return ready() ? answer(200, "text/plain", "ok\n") : answer(503, "text/plain", "not ready\n");
       if (request.url !== "/metrics") return answer(404, "text/plain", "try /metrics, /healthz or /readyz\n");
-      metrics.text().then(
-        (text) => answer(200, metrics.contentType, text),
+      metrics.page().then(
+        (parts) => {
+          const length = parts.reduce((sum, { byteLength }) => sum + byteLength, 0);
+          response.writeHead(200, { "content-type": metrics.contentType, "content-length": length });
+          // One writev of all.
+          response.cork();
+          for (const part of parts) response.write(part);
+          response.end();
+        },
         (error: unknown) => {
           onFault("scrape", error);
           answer(500, "text/plain", "the metrics could not be made; see the daemon's log\n");

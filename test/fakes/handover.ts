@@ -52,10 +52,13 @@ export class FakeChannel implements HandoverChannel {
   readonly id: bigint;
   reserved = false;
   failSend = false;
+  /** Whether a request may wait for the offer before it. */
+  patient = false;
   readonly ends: [string, EndCause | "SUCCEEDED"][] = [];
   readonly recalls: [string, RecallCause, number][] = [];
   readonly offers: Offer[] = [];
   #settle: ((result: HandoverResult) => void) | null = null;
+  #waiters: (() => void)[] = [];
 
   constructor(id: bigint) {
     this.id = id;
@@ -77,16 +80,24 @@ export class FakeChannel implements HandoverChannel {
         });
         return granted({ ackDeadline: 0, done });
       },
-      cancel: () => {
-        this.reserved = false;
-      },
+      cancel: () => this.#free(),
     });
   }
 
+  busy(): Promise<void> | null {
+    if (!this.reserved || !this.patient) return null;
+    return new Promise((resolve) => this.#waiters.push(resolve));
+  }
+
   answer(result: HandoverResult): void {
-    this.reserved = false;
+    this.#free();
     this.#settle?.(result);
     this.#settle = null;
+  }
+
+  #free(): void {
+    this.reserved = false;
+    for (const waiter of this.#waiters.splice(0)) waiter();
   }
 
   ended(leaseId: string, cause: EndCause | "SUCCEEDED"): void {

@@ -8,6 +8,7 @@ import { encodeShow } from "../../src/client/frame.js";
 import { ClientProcess } from "../harness/client-process.js";
 import { DaemonProcess } from "../harness/daemon.js";
 import { LeaseBench } from "../harness/lease-bench.js";
+import { type AlteredHost, OwnDaemon } from "../harness/own-daemon.js";
 import { RawChannel } from "../harness/raw-channel.js";
 import { LeaseService } from "../harness/rpc.js";
 import { until } from "../harness/until.js";
@@ -142,19 +143,32 @@ describe("[real processes, simulated host] tickets and successors", () => {
     await bench.releaseAll();
   });
 
-  it("a second SHOW before the answer, or one before ATTACH, is a violation", async () => {
+  it("a SHOW before ATTACH is a violation, and so is a second one before the answer to the first", async () => {
     const early = await RawChannel.connect(daemon.socket);
     early.show(Buffer.alloc(16));
     assert.equal(await early.goodbye(), "PROTOCOL_VIOLATION");
-    const { ticket } = await bench.reserved(NVME);
-    const { channel } = await RawChannel.attached(daemon.socket);
-    // Both lie in the socket before the daemon reads the first, whose devices are still to be opened.
-    daemon.signal("SIGSTOP");
-    channel.show(ticket);
-    channel.show(ticket);
-    daemon.signal("SIGCONT");
-    assert.equal(await channel.goodbye(), "PROTOCOL_VIOLATION");
-    await bench.becomes(NVME, "FREE");
+    let open = (): void => {};
+    const opening = new Promise<null>((resolve) => {
+      open = () => resolve(null);
+    });
+    const alter = (host: AlteredHost): void => {
+      host.opening = () => opening;
+    };
+    const slow = await OwnDaemon.start({ alter });
+    try {
+      const slowly = await LeaseBench.at(slow);
+      const { ticket } = await slowly.reserved(NVME);
+      const { channel } = await RawChannel.attached(slow.socket);
+      channel.show(ticket);
+      await slowly.becomes(NVME, "OPENING");
+      channel.show(ticket);
+      assert.equal(await channel.goodbye(), "PROTOCOL_VIOLATION");
+      open();
+      await slowly.becomes(NVME, "FREE");
+      slowly.close();
+    } finally {
+      await slow.stop();
+    }
   });
 
   it("expires by the daemon's clock", async () => {

@@ -5,6 +5,7 @@ import { fakeAddress } from "../../fakes/host.js";
 
 const A = fakeAddress(1);
 const B = fakeAddress(2);
+const C = fakeAddress(3);
 
 function stateOf(broker: FakeBroker, address = A): string | undefined {
   return broker.inventory.get(address)?.state;
@@ -337,6 +338,26 @@ describe("[pure] leases", () => {
     assert.equal((await broker.leases.acquire(peer, wish(A))).refusal, null);
     assert.equal((await broker.leases.acquire(peer, wish(B))).refusal?.reason, "HANDOVER_PENDING");
     assert.equal(stateOf(broker, B), "FREE");
+    sound(broker);
+  });
+
+  it("waits for an acknowledgement that is on its way, one request after the other, and not for ever", async () => {
+    const broker = await fakeBroker([[1], [2], [3]]);
+    const peer = client(broker, 1, 1000);
+    const channel = broker.handover.channels.get(1) ?? assert.fail();
+    channel.patient = true;
+    assert.equal((await broker.leases.acquire(peer, wish(A))).refusal, null);
+    const told: string[] = [];
+    for (const address of [B, C])
+      void broker.leases.acquire(peer, wish(address)).then(({ refusal }) => told.push(`${address} ${refusal?.reason ?? "granted"}`));
+    await settle();
+    assert.deepEqual([told, stateOf(broker, B)], [[], "FREE"]);
+    channel.answer({ result: "ACKNOWLEDGED" });
+    await settle();
+    assert.deepEqual([told, stateOf(broker, C)], [[`${B} granted`], "FREE"]);
+    broker.clock.advance(1_000);
+    await settle();
+    assert.deepEqual([told, stateOf(broker, C)], [[`${B} granted`, `${C} HANDOVER_PENDING`], "FREE"]);
     sound(broker);
   });
 

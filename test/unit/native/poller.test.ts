@@ -234,15 +234,15 @@ describe("[real processes] Poller", () => {
     });
   });
 
-  it("the wrong pid, uid or process at addChannel makes every frame foreign", async () => {
+  it("the wrong pid or uid at addChannel, or the pidfd of a process that is dead, makes every frame foreign", async () => {
     await withPeer(async (recorder, peer, path) => {
-      const self = must(native.pidfdOpen(process.pid));
-      const inode = native.pidfdInode(self) !== null;
+      const other = new PeerProcess();
+      const dead = must(native.pidfdOpen(other.pid));
+      await other.kill();
       for (const [id, pid, uid, pidfd, expected] of [
         [7, 1, 0, null, 0],
         [8, 0, 1, null, 0],
-        // Another process that lives. Kernels before 6.9 cannot tell.
-        [9, 0, 0, self, inode ? 0 : 1],
+        [9, 0, 0, dead, 0],
         [10, 0, 0, null, 1],
       ] as const) {
         await peer.does("connect", path);
@@ -254,7 +254,7 @@ describe("[real processes] Poller", () => {
         recorder.poller.remove(id);
         await peer.does("close");
       }
-      native.closeDescriptor(self);
+      native.closeDescriptor(dead);
     });
   });
 
