@@ -37,9 +37,10 @@ async function acquiring(scale: Scale, devices: number, held: number): Promise<P
       },
     ],
     close: async () => {
-      await holder?.stop();
-      await daemon.settled();
-      await daemon.stop();
+      await daemon.settled(held);
+      // Not after the holder: ten thousand simulated devices that are reset at once want more descriptors than RLIMIT_NOFILE gives.
+      await daemon.kill();
+      await holder?.kill();
     },
   };
 }

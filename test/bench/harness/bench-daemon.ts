@@ -69,18 +69,24 @@ export class BenchDaemon {
     return Number(value);
   }
 
-  /** Waits until no lease is left. A device that did not come back, or a fault, makes every figure before it doubtful. */
-  async settled(): Promise<void> {
+  /** Waits until no lease is left but those that are held for good. A device that did not come back, or a fault, makes every figure before it doubtful. */
+  async settled(held = 0): Promise<void> {
     await until(
       "leases that have ended",
       () => this.metric("aperture_leases"),
-      (leases) => leases === 0,
+      (leases) => leases === held,
       120_000,
     );
     for (const name of ["aperture_device_quarantines_total", "aperture_faults_total"]) {
       const count = await this.metric(name);
       if (count !== 0) throw new Error(`${name} is ${count}`);
     }
+  }
+
+  /** At once, whatever becomes of its leases. */
+  async kill(): Promise<void> {
+    await this.server.kill();
+    rmSync(this.#folder, { recursive: true, force: true });
   }
 
   async stop(): Promise<void> {

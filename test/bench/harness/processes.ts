@@ -89,6 +89,15 @@ export class Server {
     await once(this.#child, "exit");
     if (this.#stderr() !== "") throw new Error(`a server complained:\n${this.#stderr()}`);
   }
+
+  /** For one whose end says nothing of what was measured. */
+  async kill(): Promise<void> {
+    Server.#running.delete(this);
+    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
+    const exit = once(this.#child, "exit");
+    this.#child.kill("SIGKILL");
+    await exit;
+  }
 }
 
 /** What a daemon's log has that it should not have. A client that was faster than its own acknowledgement is told to ask again, which is no complaint. */
