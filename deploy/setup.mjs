@@ -90,7 +90,13 @@ step("generating types from proto/", "src/generated/.stamp", [], ["proto", "depl
   run(bin("proto-loader-gen-types"), [
     ...["--longs=String", "--enums=String", "--defaults", "--oneofs", "--grpcLib=@grpc/grpc-js", "--importFileExtension=.js"],
     ...["--outDir=src/generated", "-I", "proto", "--"],
-    ...["aperture/v1/device.proto", "aperture/v1/lease.proto", "aperture/v1/host.proto", "google/rpc/status.proto"],
+    ...[
+      "aperture/v1/device.proto",
+      "aperture/v1/lease.proto",
+      "aperture/v1/host.proto",
+      "aperture/v1/vmm.proto",
+      "google/rpc/status.proto",
+    ],
   ]);
   // One FileDescriptorSet after the other is again one (protobuf joins repeated fields).
   const sets = [

@@ -21,6 +21,7 @@
         "sys/mapping.cc",
         "sys/mapping_plan.cc",
         "sys/memfd.cc",
+        "sys/memlock.cc",
         "sys/pidfd.cc",
         "sys/poller.cc",
         "sys/poller_channel.cc",

@@ -371,6 +371,11 @@ export interface Native {
   inherit(fd: number): SysResult<null>;
   /** Soft and hard RLIMIT_NOFILE. */
   nofileLimit(): SysResult<readonly [bigint, bigint]>;
+  /**
+   * Raises RLIMIT_MEMLOCK of this process, which its children inherit, to at least so many bytes: up to the hard limit, with CAP_SYS_RESOURCE beyond it, and
+   * without as far as it goes. value: soft and hard limit then; 2^64 - 1: none.
+   */
+  raiseMemlock(bytes: bigint): SysResult<readonly [bigint, bigint]>;
 
   /** A non-blocking socket of NETLINK_KOBJECT_UEVENT, group 1. Code FOREIGN_NAMESPACE: the kernel sends this network namespace no events. */
   ueventsOpen(): SysResult<number>;

@@ -42,6 +42,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   function("duplicate", DuplicateJs);
   function("inherit", InheritJs);
   function("nofileLimit", NofileLimitJs);
+  function("raiseMemlock", RaiseMemlockJs);
   function("ueventsOpen", UeventsOpenJs);
   function("ueventsReceive", UeventsReceiveJs);
   function("inotifyCreate", InotifyCreateJs);

@@ -10,6 +10,7 @@
 #include "sys/inotify.h"
 #include "sys/listen_unix.h"
 #include "sys/memfd.h"
+#include "sys/memlock.h"
 #include "sys/pidfd.h"
 #include "sys/scm.h"
 #include "sys/socket.h"
@@ -172,6 +173,10 @@ Napi::Value InheritJs(const Napi::CallbackInfo& info) {
 
 Napi::Value NofileLimitJs(const Napi::CallbackInfo& info) {
   return Return(info, NofileLimit());
+}
+
+Napi::Value RaiseMemlockJs(const Napi::CallbackInfo& info) {
+  return Return(info, RaiseMemlock(Args(info, "raiseMemlock").Uint64(0, "bytes")));
 }
 
 Napi::Value UeventsOpenJs(const Napi::CallbackInfo& info) {

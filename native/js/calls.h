@@ -25,6 +25,7 @@ Napi::Value IsWritableJs(const Napi::CallbackInfo& info);
 Napi::Value DuplicateJs(const Napi::CallbackInfo& info);
 Napi::Value InheritJs(const Napi::CallbackInfo& info);
 Napi::Value NofileLimitJs(const Napi::CallbackInfo& info);
+Napi::Value RaiseMemlockJs(const Napi::CallbackInfo& info);
 Napi::Value UeventsOpenJs(const Napi::CallbackInfo& info);
 Napi::Value UeventsReceiveJs(const Napi::CallbackInfo& info);
 Napi::Value InotifyCreateJs(const Napi::CallbackInfo& info);

@@ -5,6 +5,8 @@ import type {
   AddressTranslation,
   DmaBufExport,
   DriverCandidate,
+  ExtendedGpuMemory,
+  GenericInitiators,
   Interrupt,
   IommuHardware,
   LowPower,
@@ -94,6 +96,10 @@ export interface DeviceFacts {
   readonly virtualFunctions: VirtualFunctions | null;
   /** Of a virtual function, among those of its physical one. */
   readonly vfIndex: number | null;
+  /** null: it has none, or which ones are its cannot be known. */
+  readonly genericInitiators: GenericInitiators | null;
+  /** null: the host has none for it. */
+  readonly extendedMemory: ExtendedGpuMemory | null;
   /** By topology; the probe knows it better. null: no hot reset can reach it. */
   readonly resetSet: ResetSet | null;
 }

@@ -115,3 +115,37 @@ export interface IommuHardware {
   readonly rangeInvalidation: boolean | null;
   readonly vendorData: Uint8Array;
 }
+
+/** Nodes of memory or processors that the kernel gives to nothing else than this device (ACPI SRAT generic initiators). */
+export interface GenericInitiators {
+  /** Ascending. */
+  readonly nodes: readonly number[];
+  /** How they were found, and by which rule they are this device's. */
+  readonly source: string;
+}
+
+/** Memory of the host that its GPUs reach over their own link (nvgrace-egm). */
+export interface ExtendedGpuMemory {
+  /** egmN, below /dev and /sys/class/egm. */
+  readonly name: string;
+  /** Bytes. */
+  readonly size: bigint | null;
+  /** GPUs that share it, ordered, with the device itself. */
+  readonly gpus: readonly Address[];
+}
+
+export interface NumaDistance {
+  readonly node: number;
+  readonly distance: number;
+}
+
+/** One NUMA node of the host. */
+export interface NumaNode {
+  readonly id: number;
+  readonly hasCpus: boolean | null;
+  readonly hasMemory: boolean | null;
+  /** null: the kernel has no has_generic_initiator. */
+  readonly genericInitiator: boolean | null;
+  /** To every node that is online, itself included, ordered by node. Empty: not readable. */
+  readonly distances: readonly NumaDistance[];
+}

@@ -1,6 +1,7 @@
 // What the broker needs of the world, as interfaces. The broker imports nothing outside its folder; host, peer, handover and telemetry implement these.
 
 import type { Address, BackendName, DeviceFacts, DeviceProbe } from "./device.js";
+import type { NumaNode } from "./facts.js";
 import type { Outcome, Refusal } from "./refusal.js";
 
 export type DescriptorKind = "IOMMUFD" | "DEVICE_UNBOUND" | "CONTAINER" | "GROUP" | "DEVICE" | "REGION";
@@ -83,6 +84,8 @@ export interface Host {
   capabilities(): readonly HostCapability[];
   /** Every PCI function with a type-0 header, ordered by address; with `only`, those of them that are in the machine. Opens nothing. */
   scan(only?: ReadonlySet<Address>): Promise<readonly DeviceFacts[]>;
+  /** The NUMA nodes that the last scan of all found, ordered; empty before it, and where the kernel shows none. */
+  numaNodes(): readonly NumaNode[];
   /** Calls back on what the host notices from now on; the returned function ends it. Nothing may come for ever: the capability `uevents` tells. */
   changes(listener: (change: HostChange) => void): () => void;
   /**

@@ -114,6 +114,14 @@ export const REASONS = {
     status: "FAILED_PRECONDITION",
     next: "wait until its holder has acknowledged the offer (GetLease tells), then try again",
   },
+  VMM_NEEDS_IOMMUFD: {
+    status: "FAILED_PRECONDITION",
+    next: "run a kernel with iommufd (CONFIG_IOMMUFD and CONFIG_VFIO_DEVICE_CDEV, Linux 6.6 or later), or let the VMM open the device by itself",
+  },
+  BAR_NOT_POWER_OF_TWO: {
+    status: "FAILED_PRECONDITION",
+    next: "report it to the authors of the device's VFIO driver: it has to pad the region",
+  },
   // What a channel is told of a ticket that it has shown (REFUSED).
   TICKET_EXPIRED: { status: "FAILED_PRECONDITION", next: "ask whoever gave the ticket for a new one, and show it in time" },
   TICKET_USED: { status: "FAILED_PRECONDITION", next: "ask whoever gave the ticket for a new one: each works once" },

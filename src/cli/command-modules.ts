@@ -11,6 +11,7 @@ export const COMMAND_MODULES: Readonly<Record<CommandName, () => Promise<Command
   successor: () => import("./commands/successor.js"),
   release: () => import("./commands/release.js"),
   leases: () => import("./commands/leases.js"),
+  args: () => import("./commands/args.js"),
   exec: () => import("./commands/exec.js"),
   host: () => import("./commands/host.js"),
   "policy test": () => import("./commands/policy-test.js"),

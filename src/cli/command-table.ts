@@ -7,6 +7,7 @@ import { INVENTORY_COMMANDS } from "./specs/inventory.js";
 import { LEASING_COMMANDS } from "./specs/leasing.js";
 import { POLICY_COMMANDS } from "./specs/policy.js";
 import { TOOL_COMMANDS } from "./specs/tool.js";
+import { VMM_COMMANDS } from "./specs/vmm.js";
 
 export const GLOBAL_OPTIONS: readonly OptionSpec[] = [
   {
@@ -29,6 +30,7 @@ export interface CommandGroup {
 export const COMMAND_GROUPS: readonly CommandGroup[] = [
   { title: "Devices", commands: INVENTORY_COMMANDS },
   { title: "Leases", commands: LEASING_COMMANDS },
+  { title: "Virtual machines", commands: VMM_COMMANDS },
   { title: "Policy", commands: POLICY_COMMANDS },
   { title: "Daemon and host", commands: HOST_COMMANDS },
   { title: "aperturectl itself", commands: TOOL_COMMANDS },

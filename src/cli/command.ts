@@ -26,6 +26,7 @@ export type CommandName =
   | "reserve"
   | "successor"
   | "exec"
+  | "args"
   | "leases"
   | "release"
   | "host"

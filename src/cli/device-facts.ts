@@ -186,6 +186,7 @@ function place(device: Device): readonly Fact[] {
   const link = at?.link ?? null;
   return [
     { name: "NUMA node", value: device.numaNode === null ? "unknown to the kernel" : String(device.numaNode), source: "sysfs numa_node" },
+    ...numa(device),
     ...(at === null ? [] : [{ name: "PCIe path", value: [at.root, ...at.ports].join(" > "), source: "sysfs path" }]),
     ...(link === null
       ? []
@@ -212,6 +213,28 @@ function place(device: Device): readonly Fact[] {
           },
         ]),
   ];
+}
+
+function numa({ genericInitiators: initiators, extendedMemory: memory }: Device): readonly Fact[] {
+  return [
+    ...(initiators === null ? [] : [{ name: "initiators", value: `nodes ${nodeRange(initiators.nodes)}`, source: initiators.source }]),
+    ...(memory === null
+      ? []
+      : [
+          {
+            name: "EGM",
+            value: `${memory.name}${memory.size === null ? "" : `, ${humanSize(memory.size)}`}, with ${memory.gpus.join(" ")}`,
+            source: "sysfs class/egm",
+          },
+        ]),
+  ];
+}
+
+/** `2-9`, or `2, 5`. */
+function nodeRange(nodes: readonly number[]): string {
+  const [first = 0] = nodes;
+  const last = nodes.at(-1) ?? first;
+  return nodes.length > 1 && last - first === nodes.length - 1 ? `${first}-${last}` : nodes.join(", ");
 }
 
 function speed(mts: number | null, width: number | null): string {

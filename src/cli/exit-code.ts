@@ -12,7 +12,7 @@ export const EXIT = {
   conflict: { code: 6, when: "the device's state does not allow it: busy, quarantined, wrong driver" },
   exhausted: { code: 7, when: "a limit is reached: leases, descriptors, connections" },
   timeout: { code: 124, when: "no answer in time" },
-  notExecutable: { code: 126, when: "exec: the command cannot be executed" },
+  notExecutable: { code: 126, when: "exec: the command cannot be executed, or is a VMM that is too old" },
   commandNotFound: { code: 127, when: "exec: there is no such command" },
 } as const satisfies Record<string, { readonly code: number; readonly when: string }>;
 

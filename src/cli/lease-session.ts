@@ -1,7 +1,7 @@
 // A lease that a command holds while it works: acquired, used, and given back whatever happens.
 
 import { ApertureConnectionError } from "../client/errors.js";
-import type { ApertureClient, HeldLease } from "../client/index.js";
+import type { ApertureClient, HeldLease, VmmDevices } from "../client/index.js";
 import type { CommandCall } from "./command.js";
 import { CliError } from "./exit-code.js";
 import { leaseTarget, leaseTerms } from "./lease-target.js";
@@ -10,12 +10,20 @@ import { withProgress } from "./progress.js";
 import { warnQuarantined } from "./quarantine-warning.js";
 import { readTicket } from "./ticket.js";
 
-/** Runs work with the lease that the call's operands or its ticket name. A failed release is told and changes nothing: the lease ends with this process. */
-export async function withLease<T>(call: CommandCall, work: (lease: HeldLease) => Promise<T>): Promise<T> {
+/**
+ * Runs work with the lease that the call's operands or its ticket name. A failed release is told and changes nothing: the lease ends with this process. prepare runs before the
+ * lease is taken, or with a ticket, whose devices are not known before, after it; its answer is given to work.
+ */
+export async function withLease<T, P = null>(
+  call: CommandCall,
+  work: (lease: HeldLease, prepared: P | null) => Promise<T>,
+  prepare: ((client: ApertureClient, devices: VmmDevices) => Promise<P>) | null = null,
+): Promise<T> {
   const timeout = call.timeoutMs === undefined ? {} : { timeoutMs: call.timeoutMs };
   const take = taking(call, timeout);
   return await call.withClient(async (client) => {
     const what = call.operands.length === 0 ? "what the ticket is for" : call.operands.join(" ");
+    const early = prepare === null || call.operands.length === 0 ? null : await prepare(client, { addresses: call.operands });
     const lease = await withProgress(call.terminal, `acquiring ${what}`, take(client));
     const stopTelling = lease.onRecalled(({ cause, deadline }) => {
       const why = cause === "DEVICE_REMOVED" ? "a device is leaving the machine" : "its time is over";
@@ -25,7 +33,7 @@ export async function withLease<T>(call: CommandCall, work: (lease: HeldLease) =
       );
     });
     try {
-      return await work(lease);
+      return await work(lease, early ?? (prepare === null ? null : await prepare(client, { leaseId: lease.id })));
     } finally {
       stopTelling();
       await giveBack(call, lease, timeout);

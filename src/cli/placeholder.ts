@@ -28,6 +28,7 @@ export const PLACEHOLDERS: readonly { readonly text: string; readonly means: str
   { text: "@region", means: "the region, when the lease has one (region leases, simulated host)" },
   { text: "@region:INDEX", means: "the region of that VFIO index" },
   { text: "@region:ADDRESS:INDEX", means: "the same of one device of several" },
+  { text: "@args", means: "with --for, as a whole argument: all arguments of that VMM for the devices" },
 ];
 
 // A word stands at the start of an argument or behind something that is no letter, so mail addresses stay what they are, and what goes on with a dot is a host or a file.

@@ -22,6 +22,7 @@ import { protoFiles } from "./proto-files.js";
 import { type AcquireTarget, encodeAcquire, encodeFilter, type TicketOptions } from "./requests.js";
 import { defaultSocketPath } from "./socket-path.js";
 import { MOST_SPIN_MICROSECONDS } from "./spin.js";
+import { decodeVmmArguments, encodeGetArguments, type VmmArguments, type VmmDevices, type VmmOptions } from "./vmm.js";
 import { watchDevices, watchLeases } from "./watch.js";
 
 const CALL_TIMEOUT_MS = 10_000;
@@ -127,6 +128,16 @@ export class ApertureClient {
   }
 
   /**
+   * What a VMM is started with to have these devices: arguments, or parts of its configuration. Takes nothing. Throws ApertureError VMM_NEEDS_IOMMUFD, BAR_NOT_POWER_OF_TWO,
+   * DEVICE_NOT_FOUND, DEVICE_NOT_PROBED, LEASE_NOT_FOUND, INVALID_FIELD.
+   */
+  async vmmArguments(options: VmmOptions, devices: VmmDevices): Promise<VmmArguments> {
+    const { service } = protoFiles().aperture.v1.VmmService;
+    const answer = await this.#calls.call(service.GetArguments, encodeGetArguments(options, devices), this.#timeoutMs);
+    return decodeVmmArguments(required(answer.arguments, "arguments"));
+  }
+
+  /**
    * SNAPSHOT of every device, one SYNCED, then CHANGED and REMOVED as they happen. Ends when the signal aborts or the caller leaves the loop; throws
    * when the daemon goes away. A caller that is slow gets the last state of each device, not every state between.
    */
@@ -169,7 +180,8 @@ export class ApertureClient {
     const request = encodeAcquire(target, options.requestId ?? randomUUID(), 0n, options, ticket);
     const { service } = protoFiles().aperture.v1.LeaseService;
     const answer = await this.#calls.call(service.AcquireLease, request, options.timeoutMs ?? this.#timeoutMs);
-    return { lease: decodeLease(required(answer.lease, "lease")), ticket: answer.ticket };
+    const made = answer.arguments === null ? {} : { vmmArguments: decodeVmmArguments(answer.arguments) };
+    return { lease: decodeLease(required(answer.lease, "lease")), ticket: answer.ticket, ...made };
   }
 
   /**

@@ -1,11 +1,13 @@
 // The facts of facts.proto: what decode.ts does for the rest.
 
 import type { Device__Output } from "../generated/aperture/v1/Device.js";
+import type { ExtendedGpuMemory__Output } from "../generated/aperture/v1/ExtendedGpuMemory.js";
 import type { IommuHardware__Output } from "../generated/aperture/v1/IommuHardware.js";
 import type { MsixPart__Output } from "../generated/aperture/v1/MsixPart.js";
+import type { NumaNode__Output } from "../generated/aperture/v1/NumaNode.js";
 import type { PciePlace__Output } from "../generated/aperture/v1/PciePlace.js";
 import { bare } from "./bare.js";
-import type { DeviceFacts, IommuHardware, MsixPart, PciePlace } from "./facts.js";
+import type { DeviceFacts, ExtendedGpuMemory, IommuHardware, MsixPart, NumaNode, PciePlace } from "./facts.js";
 
 export function decodeFacts(wire: Device__Output): DeviceFacts {
   return {
@@ -22,6 +24,9 @@ export function decodeFacts(wire: Device__Output): DeviceFacts {
     virtualFunctions:
       wire.virtualFunctions === null ? null : { total: wire.virtualFunctions.total, addresses: wire.virtualFunctions.addresses },
     vfIndex: wire.vfIndex ?? null,
+    genericInitiators:
+      wire.genericInitiators === null ? null : { nodes: wire.genericInitiators.nodes, source: wire.genericInitiators.source },
+    extendedMemory: wire.extendedMemory === null ? null : decodeExtendedMemory(wire.extendedMemory),
     resetSet:
       wire.resetSet === null
         ? null
@@ -66,6 +71,20 @@ function decodePlace({ root, ports, link }: PciePlace__Output): PciePlace {
             maxSpeedMts: link.maxSpeedMts ?? null,
             maxWidth: link.maxWidth ?? null,
           },
+  };
+}
+
+function decodeExtendedMemory({ name, size, gpus }: ExtendedGpuMemory__Output): ExtendedGpuMemory {
+  return { name, size: size === undefined ? null : BigInt(size), gpus };
+}
+
+export function decodeNumaNode(wire: NumaNode__Output): NumaNode {
+  return {
+    id: wire.id,
+    hasCpus: wire.hasCpus ?? null,
+    hasMemory: wire.hasMemory ?? null,
+    genericInitiator: wire.genericInitiator ?? null,
+    distances: wire.distances.map(({ node, distance }) => ({ node, distance })),
   };
 }
 

@@ -9,7 +9,7 @@ import type { WatchDevicesResponse__Output } from "../generated/aperture/v1/Watc
 import type { WatchLeasesResponse__Output } from "../generated/aperture/v1/WatchLeasesResponse.js";
 import type { Timestamp__Output } from "../generated/google/protobuf/Timestamp.js";
 import { bare } from "./bare.js";
-import { decodeFacts } from "./decode-facts.js";
+import { decodeFacts, decodeNumaNode } from "./decode-facts.js";
 import type { DescriptorInfo, Device, DeviceEvent, HostInfo, Lease, LeaseEvent, Region } from "./model.js";
 
 function dateOf(time: Timestamp__Output | null): Date | null {
@@ -136,5 +136,6 @@ export function decodeHostInfo(wire: GetHostInfoResponse__Output): HostInfo {
     instanceId: wire.instanceId,
     startTime: dateOf(wire.startTime),
     channelPath: wire.channelPath,
+    numaNodes: wire.numaNodes.map(decodeNumaNode),
   };
 }

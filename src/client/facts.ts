@@ -132,6 +132,32 @@ export interface IommuHardware {
   readonly vendorData: Uint8Array;
 }
 
+/** NUMA nodes of the host that stand for the device. */
+export interface GenericInitiators {
+  readonly nodes: readonly number[];
+  /** How they were found, and by which rule they are this device's. */
+  readonly source: string;
+}
+
+/** Memory of the host that the GPUs of one socket reach as their own. */
+export interface ExtendedGpuMemory {
+  /** `egm4` */
+  readonly name: string;
+  /** Bytes. */
+  readonly size: bigint | null;
+  readonly gpus: readonly string[];
+}
+
+/** One NUMA node of the host. */
+export interface NumaNode {
+  readonly id: number;
+  readonly hasCpus: boolean | null;
+  readonly hasMemory: boolean | null;
+  readonly genericInitiator: boolean | null;
+  /** To every node that is online, itself included; 10 is local. Empty: not readable. */
+  readonly distances: readonly { readonly node: number; readonly distance: number }[];
+}
+
 /** What Device (model.ts) has of these. */
 export interface DeviceFacts {
   readonly revisionId: number | null;
@@ -147,6 +173,9 @@ export interface DeviceFacts {
   readonly virtualFunctions: VirtualFunctions | null;
   /** Of a virtual function. */
   readonly vfIndex: number | null;
+  /** null: it has none, or which are its cannot be known. */
+  readonly genericInitiators: GenericInitiators | null;
+  readonly extendedMemory: ExtendedGpuMemory | null;
   readonly resetSet: ResetSet | null;
   readonly interrupts: readonly Interrupt[];
   readonly msix: Msix | null;

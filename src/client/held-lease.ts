@@ -8,6 +8,7 @@ import { type LeasedDescriptor, LeasedDeviceAccess } from "./leased-device.js";
 import type { Backend, DescriptorKind, EndCause, Lease, LeasedDevice, LeaseKind, Region } from "./model.js";
 import type { RegionMapping } from "./region-mapping.js";
 import type { TicketOptions } from "./requests.js";
+import type { VmmArguments } from "./vmm.js";
 
 /**
  * Why a lease is over for this process. CHANNEL_CLOSED: the descriptor channel ended (the daemon stopped or restarted), so nobody will tell this process
@@ -28,6 +29,8 @@ export interface Recalled {
 export interface LeaseTicket {
   readonly lease: Lease;
   readonly ticket: Uint8Array;
+  /** When they were asked for (LeaseTerms.vmm). */
+  readonly vmmArguments?: VmmArguments;
 }
 
 /** What a held lease asks of its client. */
@@ -64,6 +67,8 @@ export class HeldLease {
   readonly recalled: Promise<Recalled>;
   /** True: the descriptors came from a holder before, in use already. On iommufd they are bound: neither bind nor give them to a VMM that would. */
   readonly succeeded: boolean;
+  /** What the VMM is started with, when it was asked for (LeaseTerms.vmm). */
+  readonly vmmArguments: VmmArguments | null;
 
   readonly #devices: ReadonlyMap<string, LeasedDeviceAccess>;
   readonly #calls: LeaseCalls;
@@ -74,7 +79,13 @@ export class HeldLease {
   #released: Promise<Lease> | null = null;
 
   /** Takes ownership of the descriptors. */
-  constructor(lease: Lease, descriptors: readonly OwnedDescriptor[], calls: LeaseCalls, succeeded: boolean) {
+  constructor(
+    lease: Lease,
+    descriptors: readonly OwnedDescriptor[],
+    calls: LeaseCalls,
+    succeeded: boolean,
+    vmmArguments: VmmArguments | null = null,
+  ) {
     this.id = lease.id;
     this.kind = lease.kind;
     this.backend = lease.backend;
@@ -86,6 +97,7 @@ export class HeldLease {
     this.#devices = new Map(lease.devices.map((device) => [device.address, new LeasedDeviceAccess(device, this.descriptors, succeeded)]));
     this.#calls = calls;
     this.succeeded = succeeded;
+    this.vmmArguments = vmmArguments;
     this.recalled = new Promise((resolve) => {
       this.#settleRecalled = resolve;
     });

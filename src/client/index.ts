@@ -20,3 +20,4 @@ export type { PolicyAnswer, PolicyQuestion, PolicyStep, ReloadAnswer, RescanAnsw
 export type { RegionMapping } from "./region-mapping.js";
 export type { AcquireTarget, LeaseTerms, TicketOptions } from "./requests.js";
 export { defaultSocketPath } from "./socket-path.js";
+export type { Vmm, VmmArguments, VmmDevice, VmmDevices, VmmForm, VmmFragment, VmmNote, VmmOptions, VmmValue } from "./vmm.js";

@@ -19,6 +19,7 @@ import { protoFiles } from "./proto-files.js";
 import { type AcquireTarget, encodeAcquire, encodeTicket, type LeaseTerms, type TicketOptions } from "./requests.js";
 import { channelPath } from "./socket-path.js";
 import { spinning } from "./spin.js";
+import { decodeVmmArguments, type VmmArguments } from "./vmm.js";
 
 /** Resets run inside these two calls. */
 const LEASE_TIMEOUT_MS = 60_000;
@@ -33,6 +34,11 @@ export interface AcquireOptions extends LeaseTerms {
 }
 
 export type Ask = (request: AcquireLeaseRequest, timeoutMs: number) => Promise<AcquireLeaseResponse__Output>;
+
+interface Answer {
+  readonly lease: Lease;
+  readonly made: VmmArguments | null;
+}
 
 export class LeaseAcquirer implements ChannelListener, LeaseCalls {
   readonly #calls: GrpcCalls;
@@ -140,10 +146,10 @@ export class LeaseAcquirer implements ChannelListener, LeaseCalls {
     this.#inbox = inbox;
     try {
       const request = encodeAcquire(target, requestId, channel.id, options);
-      const lease = await this.#askFor(() => ask(request, timeoutMs), channel.ackMs, inbox);
+      const { lease, made } = await this.#askFor(() => ask(request, timeoutMs), channel.ackMs, inbox);
       // A request that was answered before: the daemon sends descriptors once.
       const before = this.#held.get(lease.id);
-      return before ?? (await this.#receive(await inbox.take(lease.id, channel.ackMs), lease));
+      return before ?? (await this.#receive(await inbox.take(lease.id, channel.ackMs), lease, { made }));
     } finally {
       this.#inbox = null;
       this.#recalls.clear();
@@ -168,7 +174,7 @@ export class LeaseAcquirer implements ChannelListener, LeaseCalls {
         await this.#abandon([offer]);
         throw error;
       }
-      return await this.#receive(offer, lease, true);
+      return await this.#receive(offer, lease, { shown: true });
     } finally {
       this.#inbox = null;
       this.#recalls.clear();
@@ -180,11 +186,13 @@ export class LeaseAcquirer implements ChannelListener, LeaseCalls {
    * AcquireLease. The acknowledgement of the lease before travels on another socket than this call and has no answer, so the daemon can see the call first
    * and say HANDOVER_PENDING: that passes within its acknowledgement time.
    */
-  async #askFor(ask: () => Promise<AcquireLeaseResponse__Output>, ackMs: number, inbox: OfferInbox): Promise<Lease> {
+  async #askFor(ask: () => Promise<AcquireLeaseResponse__Output>, ackMs: number, inbox: OfferInbox): Promise<Answer> {
     const retryUntil = Date.now() + ackMs;
     for (;;) {
       try {
-        return decodeLease(required((await ask()).lease, "lease"));
+        const answer = await ask();
+        const made = answer.arguments === null ? null : decodeVmmArguments(answer.arguments);
+        return { lease: decodeLease(required(answer.lease, "lease")), made };
       } catch (error) {
         const pending = error instanceof ApertureError && error.reason === "HANDOVER_PENDING";
         if (!pending || Date.now() > retryUntil) throw error;
@@ -194,14 +202,18 @@ export class LeaseAcquirer implements ChannelListener, LeaseCalls {
     }
   }
 
-  async #receive(offer: Offer, lease: Lease, shown = false): Promise<HeldLease> {
+  async #receive(
+    offer: Offer,
+    lease: Lease,
+    { shown = false, made = null }: { readonly shown?: boolean; readonly made?: VmmArguments | null },
+  ): Promise<HeldLease> {
     try {
       checkOffer(offer, lease, shown);
     } catch (error) {
       await this.#abandon([offer]);
       throw error;
     }
-    const held = new HeldLease(lease, offer.descriptors, this, offer.frame.succession);
+    const held = new HeldLease(lease, offer.descriptors, this, offer.frame.succession, made);
     this.#held.set(lease.id, held);
     const recalled = this.#recalls.get(lease.id);
     if (recalled) held.markRecalled(recalled);

@@ -15,7 +15,7 @@ import type { MemoryType__Output } from "../generated/aperture/v1/MemoryType.js"
 import type { RegionKind__Output } from "../generated/aperture/v1/RegionKind.js";
 import type { Scope__Output } from "../generated/aperture/v1/Scope.js";
 import type { Bare } from "./bare.js";
-import type { DeviceFacts } from "./facts.js";
+import type { DeviceFacts, NumaNode } from "./facts.js";
 
 // A value that is newer than this library reads as UNSPECIFIED.
 export type Backend = Bare<Backend__Output, "BACKEND_">;
@@ -237,4 +237,6 @@ export interface HostInfo {
   readonly instanceId: string;
   readonly startTime: Date | null;
   readonly channelPath: string;
+  /** Ordered by number. */
+  readonly numaNodes: readonly NumaNode[];
 }

@@ -4,6 +4,7 @@ import type { AcquireLeaseRequest } from "../generated/aperture/v1/AcquireLeaseR
 import type { DeviceFilter as WireFilter } from "../generated/aperture/v1/DeviceFilter.js";
 import type { TicketOptions as WireTicket } from "../generated/aperture/v1/TicketOptions.js";
 import type { DeviceFilter } from "./model.js";
+import { encodeVmm, type VmmOptions } from "./vmm.js";
 
 /** What to lease. */
 export type AcquireTarget =
@@ -27,6 +28,8 @@ export interface LeaseTerms {
   readonly mode?: "HAND_OFF" | "RETAIN";
   /** 1,000 to a year: when the daemon asks for it back, milliseconds. Default: as long as policy allows. */
   readonly maxDurationMs?: number;
+  /** Answers what this VMM is started with too (HeldLease.vmmArguments, LeaseTicket.vmmArguments). Device leases only. */
+  readonly vmm?: VmmOptions;
 }
 
 /** For whom a ticket is, and how long. */
@@ -61,6 +64,7 @@ export function encodeAcquire(
   const common = {
     ...{ requestId, channel: channel.toString(), mode: `LEASE_MODE_${terms.mode ?? "HAND_OFF"}` as const },
     ...(ticket === null ? {} : { ticket: encodeTicket(ticket) }),
+    ...(terms.vmm === undefined ? {} : { vmm: encodeVmm(terms.vmm) }),
     ...(terms.maxDurationMs === undefined ? {} : { maxDuration: encodeDuration(terms.maxDurationMs, "maxDurationMs") }),
   };
   if (target.kind === "device") {

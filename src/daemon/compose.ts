@@ -23,6 +23,7 @@ import { Metrics } from "../telemetry/metrics.js";
 import type { TelemetryObserver } from "../telemetry/observer.js";
 import { ScrapeServer } from "../telemetry/scrape.js";
 import { inTraceOf } from "../telemetry/trace.js";
+import { vmmArguments } from "../vmm/arguments.js";
 import type { Config, ConfigOutcome } from "./config.js";
 import { limitsOf } from "./limits.js";
 import { LiveSettings } from "./live-settings.js";
@@ -96,6 +97,7 @@ export function compose(parts: DaemonParts): Daemon {
     ...{ inventory, leases, host, facts: hostFacts(parts, live) },
     limits: limits.rpc,
     reload: () => reload(),
+    vmmArguments,
     peerOf: (key) => listener.peerOf(key),
     onCall: (key) => listener.called(key),
     observeCall: (path, kind) => metrics.calls.begin(path, kind),

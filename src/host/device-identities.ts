@@ -2,10 +2,12 @@
 // what lies below the same port).
 
 import type { Address, DeviceFacts, IommuGroup } from "../broker/device.js";
-import type { ResetSet, VirtualFunctions } from "../broker/facts.js";
+import type { ExtendedGpuMemory, GenericInitiators, NumaNode, ResetSet, VirtualFunctions } from "../broker/facts.js";
+import { NVGRACE } from "../broker/nvgrace.js";
 import { type BoundIdentity, boundIdentityOf, type Identity, readVirtualFunctions, virtualKey } from "./device-identity.js";
 import { DeviceWords } from "./device-words.js";
 import type { FolderReader } from "./folder-reader.js";
+import { initiatorsOf, NO_TOPOLOGY, type NumaTopology, readTopology } from "./numa.js";
 import type { ParsedFacts } from "./parsed-device.js";
 import type { IdNumbers } from "./pci-ids.js";
 import type { RawBound } from "./raw-device.js";
@@ -22,6 +24,8 @@ export interface ScannedDevice {
   readonly driverOverride: string;
   readonly leaving: boolean;
 }
+
+const NVIDIA = 0x10de;
 
 function isSame(a: readonly Address[], b: readonly Address[]): boolean {
   return a.length === b.length && a.every((address, index) => address === b[index]);
@@ -43,11 +47,25 @@ export class DeviceIdentities {
   /** Of the last scan, by port and by physical function: kept as long as they say the same, so that hundreds of virtual functions are not compared name by name. */
   #sets = new Map<Address, ResetSet>();
   #virtual = new Map<Address, VirtualFunctions>();
+  #topology: NumaTopology = NO_TOPOLOGY;
+  #initiators: ReadonlyMap<Address, GenericInitiators> = new Map();
+  #extendedMemory: ReadonlyMap<Address, ExtendedGpuMemory> = new Map();
 
   constructor(sysRoot: string, files: SystemFiles, reader: FolderReader) {
     this.#sysRoot = sysRoot;
     this.#reader = reader;
     this.#words = new DeviceWords(sysRoot, files);
+  }
+
+  /** Of the last readTopology(). */
+  get numaNodes(): readonly NumaNode[] {
+    return this.#topology.nodes;
+  }
+
+  /** What of the machine's memory belongs to devices. */
+  async readTopology(): Promise<void> {
+    this.#topology = await readTopology(this.#reader, this.#sysRoot);
+    this.#extendedMemory = new Map(this.#topology.extendedMemory.flatMap((memory) => memory.gpus.map((gpu) => [gpu, memory] as const)));
   }
 
   /** Whether anything is known of a function at this address. */
@@ -126,6 +144,8 @@ export class DeviceIdentities {
     });
     this.#sets = sets;
     this.#virtual = this.#virtualFunctions(scanned, virtual);
+    const gpus = scanned.filter((one) => this.#isGraceGpu(one)).map(({ address }) => address);
+    this.#initiators = initiatorsOf(this.#topology.nodes, gpus);
     const completed: DeviceFacts[] = [];
     await inSlices(scanned, (one) => {
       if (only !== undefined && !only.has(one.address)) return;
@@ -134,6 +154,14 @@ export class DeviceIdentities {
       if (entry !== undefined) completed.push(this.#completed(one, entry));
     });
     return completed;
+  }
+
+  /** Also one that another driver has: it has its nodes all the same. */
+  #isGraceGpu({ address, driver }: ScannedDevice): boolean {
+    if (driver === NVGRACE) return true;
+    const identity = this.#entries.get(address)?.identity;
+    if (identity?.numbers.vendorId !== NVIDIA) return false;
+    return this.#words.of(identity.kind).candidates.some((candidate) => candidate.driver === NVGRACE);
   }
 
   #virtualFunctions(scanned: readonly ScannedDevice[], virtual: ReadonlyMap<Address, readonly Address[]>): Map<Address, VirtualFunctions> {
@@ -174,6 +202,8 @@ export class DeviceIdentities {
       place: bound.place,
       virtualFunctions: this.#virtual.get(address) ?? null,
       vfIndex: parsed.physicalFunction === null ? null : vfIndex,
+      genericInitiators: this.#initiators.get(address) ?? null,
+      extendedMemory: this.#extendedMemory.get(address) ?? null,
       resetSet: port === undefined ? null : (this.#sets.get(port) ?? null),
     };
   }

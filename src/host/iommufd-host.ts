@@ -4,6 +4,7 @@
 
 import { join } from "node:path";
 import type { Address, DeviceFacts, DeviceProbe } from "../broker/device.js";
+import type { NumaNode } from "../broker/facts.js";
 import type { Host, HostCapability, HostChange, KnownDevice, OpenedLease, OpenRequest, ProofOutcome } from "../broker/ports.js";
 import { granted, type Outcome } from "../broker/refusal.js";
 import type { OwnedDescriptor } from "../descriptor.js";
@@ -75,6 +76,10 @@ export class IommufdHost implements Host {
 
   capabilities(): readonly HostCapability[] {
     return this.#capabilities.all();
+  }
+
+  numaNodes(): readonly NumaNode[] {
+    return this.#machine.scanner.numaNodes;
   }
 
   scan(only?: ReadonlySet<Address>): Promise<readonly DeviceFacts[]> {

@@ -2,6 +2,7 @@
 // own with the groups of its devices, and a device is free when its group opens.
 
 import type { Address, DeviceFacts, DeviceProbe } from "../broker/device.js";
+import type { NumaNode } from "../broker/facts.js";
 import type {
   DescriptorInfo,
   Host,
@@ -66,6 +67,10 @@ export class LegacyHost implements Host {
 
   capabilities(): readonly HostCapability[] {
     return this.#capabilities.all();
+  }
+
+  numaNodes(): readonly NumaNode[] {
+    return this.#machine.scanner.numaNodes;
   }
 
   scan(only?: ReadonlySet<Address>): Promise<readonly DeviceFacts[]> {

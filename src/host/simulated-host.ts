@@ -4,7 +4,8 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Address, DeviceFacts, DeviceProbe, GroupMember } from "../broker/device.js";
-import type { ResetSet } from "../broker/facts.js";
+import type { NumaNode, ResetSet } from "../broker/facts.js";
+import { NVGRACE } from "../broker/nvgrace.js";
 import type {
   Host,
   HostCapability,
@@ -25,10 +26,12 @@ import { failedCall, text } from "./failed-call.js";
 import { Holding } from "./holding.js";
 import { describe, HostLease } from "./host-lease.js";
 import { factsRefusal, leavingRefusal, noVfioDriver } from "./machine.js";
+import { initiatorsOf } from "./numa.js";
 import { assembleRegions, BAR_REGISTERS } from "./region.js";
 import { requestedRegions } from "./region-lease.js";
 import { configSpace, SIMULATED_DEVICES, type SimulatedDevice } from "./simulated-devices.js";
 import { isUsable, SimulatedFiles } from "./simulated-files.js";
+import { SIMULATED_NUMA_NODES } from "./simulated-numa.js";
 
 export interface SimulatedOptions {
   readonly observer: Pick<Observer, "fault">;
@@ -114,6 +117,10 @@ export class SimulatedHost implements Host {
 
   capabilities(): readonly HostCapability[] {
     return this.#capabilities.all();
+  }
+
+  numaNodes(): readonly NumaNode[] {
+    return SIMULATED_NUMA_NODES;
   }
 
   async scan(only?: ReadonlySet<Address>): Promise<readonly DeviceFacts[]> {
@@ -265,6 +272,7 @@ export class SimulatedHost implements Host {
         spoils: !other.device.vfioBound && driverOf(other) !== "",
       }))
       .sort((a, b) => (a.address < b.address ? -1 : 1));
+    const gpus = all.filter((other) => other.device.driver === NVGRACE).map((other) => other.device.address);
     const virtual = all.filter((other) => other.device.physicalFunction === device.address).map((other) => other.device.address);
     return {
       address: device.address,
@@ -287,6 +295,8 @@ export class SimulatedHost implements Host {
       place: { root: rootOf(device), ports: device.ports, link: device.facts.link },
       virtualFunctions: device.facts.totalVfs === null ? null : { total: device.facts.totalVfs, addresses: virtual },
       vfIndex: device.facts.vfIndex,
+      genericInitiators: initiatorsOf(SIMULATED_NUMA_NODES, gpus).get(device.address) ?? null,
+      extendedMemory: null,
       resetSet: this.#resetSet(device, "TOPOLOGY"),
     };
   }

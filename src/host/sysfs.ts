@@ -3,6 +3,7 @@
 // fault in the log, and never stops the scan of the others.
 
 import { type Address, type DeviceFacts, type IommuGroup, parseAddress } from "../broker/device.js";
+import type { NumaNode } from "../broker/facts.js";
 import type { Observer } from "../broker/ports.js";
 import type { Native } from "../native.js";
 import { DeviceIdentities, type ScannedDevice } from "./device-identities.js";
@@ -91,7 +92,7 @@ export class SysfsScanner {
   /** Every function with a type-0 header, ordered by address; with `only`, those of them that are there. */
   async scan(only?: ReadonlySet<Address>): Promise<readonly DeviceFacts[]> {
     if (only !== undefined) return this.#read([...only], only);
-    const names = await readNames(devicesFolder(this.#sysRoot));
+    const [names] = await Promise.all([readNames(devicesFolder(this.#sysRoot)), this.#identities.readTopology()]);
     const addresses = names.map(parseAddress).filter((address) => address !== null);
     addresses.sort();
     const present = new Set<string>(addresses);
@@ -101,6 +102,11 @@ export class SysfsScanner {
     for (const address of this.#last.keys()) if (!present.has(address)) this.#last.delete(address);
     for (const subject of this.#said.keys()) if (parseAddress(subject) !== null && !present.has(subject)) this.#said.delete(subject);
     return this.#read(addresses);
+  }
+
+  /** Of the last scan of all. */
+  get numaNodes(): readonly NumaNode[] {
+    return this.#identities.numaNodes;
   }
 
   /** One group by its number; null when it is not there, or cannot be told. */

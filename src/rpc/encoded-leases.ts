@@ -31,11 +31,15 @@ const END_CAUSE = {
   ...{ EXPIRED: 8, SESSION_ENDED: 9, SUCCEEDED: 10, OPEN_FAILED: 11 },
 } as const;
 
-/** A response that holds a lease as field 1, and a ticket, if any, as field 2: AcquireLease, NameSuccessor, ReleaseLease, GetLease. Also an entry of ListLeasesResponse. */
-export function leaseResponse(view: LeaseView, ticket: Uint8Array | null = null): Buffer {
+/**
+ * A response that holds a lease as field 1, and a ticket, if any, as field 2: AcquireLease, NameSuccessor, ReleaseLease, GetLease. Also an entry of ListLeasesResponse. vmm: the
+ * VmmArguments of AcquireLease, encoded.
+ */
+export function leaseResponse(view: LeaseView, ticket: Uint8Array | null = null, vmm: Uint8Array | null = null): Buffer {
   const writer = begin();
   writeLease(writer, 1, view);
   if (ticket !== null) tag(writer, 2, BYTES).bytes(ticket);
+  if (vmm !== null) tag(writer, 3, BYTES).bytes(vmm);
   return end(writer);
 }
 

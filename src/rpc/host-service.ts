@@ -9,6 +9,7 @@ import type { HostServiceHandlers } from "../generated/aperture/v1/HostService.j
 import type { ReloadConfigResponse } from "../generated/aperture/v1/ReloadConfigResponse.js";
 import { readPolicyQuery, toPolicyAnswer } from "./policy-query.js";
 import { toTimestamp } from "./translate.js";
+import { toNumaNode } from "./translate-facts.js";
 import { requirePeer, type Unary } from "./unary.js";
 
 export interface HostFacts {
@@ -73,6 +74,7 @@ export function hostService({ host, facts, inventory, leases, reload, unary }: H
         instanceId: facts.instanceId,
         startTime: toTimestamp(facts.startTime),
         channelPath: facts.channelPath,
+        numaNodes: host.numaNodes().map(toNumaNode),
       });
     }),
     TestPolicy: unary((request, caller) => {

@@ -1,6 +1,6 @@
 // The calls on leases, by whatever way they come: translate, ask the broker, encode its answer.
 
-import type { LeaseSession } from "../broker/lease.js";
+import type { AcquireRequest, LeaseSession } from "../broker/lease.js";
 import type { GrantedLease, Leases } from "../broker/leases.js";
 import type { Peer } from "../broker/ports.js";
 import { granted, type Outcome } from "../broker/refusal.js";
@@ -9,17 +9,21 @@ import type { GetLeaseRequest__Output } from "../generated/aperture/v1/GetLeaseR
 import type { NameSuccessorRequest__Output } from "../generated/aperture/v1/NameSuccessorRequest.js";
 import type { ReleaseLeaseRequest__Output } from "../generated/aperture/v1/ReleaseLeaseRequest.js";
 import { leaseResponse } from "./encoded-leases.js";
+import { messages } from "./protos.js";
 import { requirePeer } from "./unary.js";
-import { readAcquire, readLeaseId, readTicketOptions, type TicketLimits } from "./validate.js";
+import { readAcquire, readLeaseId, readTicketOptions, type TicketLimits, wrong } from "./validate.js";
+import type { VmmWords } from "./vmm-arguments.js";
 
 export class LeaseCalls {
   readonly #leases: Leases;
   readonly #limits: TicketLimits;
+  readonly #words: VmmWords;
 
   /** limits are read at each call. */
-  constructor(leases: Leases, limits: TicketLimits) {
+  constructor(leases: Leases, limits: TicketLimits, words: VmmWords) {
     this.#leases = leases;
     this.#limits = limits;
+    this.#words = words;
   }
 
   async acquire(request: AcquireLeaseRequest__Output, caller: Peer | null, session: LeaseSession | null = null): Promise<Outcome<Buffer>> {
@@ -27,8 +31,21 @@ export class LeaseCalls {
     if (peer.refusal) return peer;
     const wanted = readAcquire(request, this.#limits);
     if (wanted.refusal) return wanted;
+    const words = request.vmm === null ? null : this.#argumentsFor(request, wanted.value);
+    if (words?.refusal) return words;
     const made = await this.#leases.acquire(peer.value, wanted.value, session);
-    return made.refusal ? made : granted(withTicket(made.value));
+    return made.refusal ? made : granted(leaseResponse(made.value.lease, made.value.ticket, words?.value ?? null));
+  }
+
+  /** Made before anything is locked: what a VMM cannot take is not leased for it. */
+  #argumentsFor({ vmm }: AcquireLeaseRequest__Output, { kind, devices }: AcquireRequest): Outcome<Uint8Array> {
+    if (kind === "REGION") return wrong("vmm", "a VMM takes whole devices: leave it out of a region lease");
+    const made = this.#words.arguments(
+      vmm,
+      devices.map(({ address }) => address),
+      "vmm",
+    );
+    return made.refusal ? made : granted(messages.vmmArguments.serialize(made.value));
   }
 
   async release(request: ReleaseLeaseRequest__Output, caller: Peer | null): Promise<Outcome<Buffer>> {

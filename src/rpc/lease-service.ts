@@ -18,11 +18,13 @@ import { LeaseCalls } from "./lease-calls.js";
 import { Session, type SessionLimits } from "./session.js";
 import { type PeerLookup, requirePeer, type Unary } from "./unary.js";
 import { pageToken, readPage, type TicketLimits } from "./validate.js";
+import type { VmmWords } from "./vmm-arguments.js";
 import { CoalescedStream, type WatcherPlaces } from "./watching.js";
 
 export interface LeaseServiceDeps {
   readonly leases: Leases;
   readonly limits: TicketLimits & SessionLimits;
+  readonly words: VmmWords;
   readonly unary: Unary;
   readonly watchers: WatcherPlaces;
   readonly peerOf: PeerLookup;
@@ -43,8 +45,8 @@ interface Handlers {
   readonly Session: handleBidiStreamingCall<SessionRequest__Output, Buffer>;
 }
 
-export function leaseService({ leases, limits, unary, watchers, peerOf, onFault, onRefused, stopping }: LeaseServiceDeps): Handlers {
-  const calls = new LeaseCalls(leases, limits);
+export function leaseService({ leases, limits, words, unary, watchers, peerOf, onFault, onRefused, stopping }: LeaseServiceDeps): Handlers {
+  const calls = new LeaseCalls(leases, limits, words);
   return {
     AcquireLease: unary((request, caller) => calls.acquire(request, caller)),
     ReleaseLease: unary((request, caller) => calls.release(request, caller)),

@@ -5,6 +5,7 @@ import { readFileSync } from "node:fs";
 import type { ServiceDefinition } from "@grpc/grpc-js";
 import type { MessageTypeDefinition, PackageDefinition } from "@grpc/proto-loader";
 import type { Region, Region__Output } from "../generated/aperture/v1/Region.js";
+import type { VmmArguments, VmmArguments__Output } from "../generated/aperture/v1/VmmArguments.js";
 import type { ProtoGrpcType as DeviceProto } from "../generated/device.js";
 import type { Any, Any__Output } from "../generated/google/protobuf/Any.js";
 import type { BadRequest, BadRequest__Output } from "../generated/google/rpc/BadRequest.js";
@@ -17,6 +18,7 @@ import type { ProtoGrpcType as HostProto } from "../generated/host.js";
 import type { ProtoGrpcType as LeaseProto } from "../generated/lease.js";
 
 import { SERVICES } from "../generated/services.js";
+import type { ProtoGrpcType as VmmProto } from "../generated/vmm.js";
 import { lateDefinition, type ServiceShape } from "./late-service.js";
 import { protoLoader } from "./libraries.js";
 
@@ -56,14 +58,19 @@ function filesOf(set: Buffer): Buffer[] {
   return files;
 }
 
-type V1 = (DeviceProto & LeaseProto & HostProto)["aperture"]["v1"];
+type V1 = (DeviceProto & LeaseProto & HostProto & VmmProto)["aperture"]["v1"];
 
-function service<Name extends "DeviceService" | "LeaseService" | "HostService">(name: Name): V1[Name]["service"] {
+function service<Name extends "DeviceService" | "LeaseService" | "HostService" | "VmmService">(name: Name): V1[Name]["service"] {
   const shape: ServiceShape = SERVICES[`aperture.v1.${name}`];
   return lateDefinition(shape, () => packageDefinition()[`aperture.v1.${name}`] as ServiceDefinition) as unknown as V1[Name]["service"];
 }
 
-export const services = { device: service("DeviceService"), lease: service("LeaseService"), host: service("HostService") };
+export const services = {
+  device: service("DeviceService"),
+  lease: service("LeaseService"),
+  host: service("HostService"),
+  vmm: service("VmmService"),
+};
 
 type Codec<I extends object, O extends object> = Pick<MessageTypeDefinition<I, O>, "serialize" | "deserialize">;
 
@@ -78,6 +85,7 @@ function message<I extends object, O extends object>(name: string): Codec<I, O> 
 
 export const messages = {
   region: message<Region, Region__Output>("aperture.v1.Region"),
+  vmmArguments: message<VmmArguments, VmmArguments__Output>("aperture.v1.VmmArguments"),
   any: message<Any, Any__Output>("google.protobuf.Any"),
   status: message<Status, Status__Output>("google.rpc.Status"),
   errorInfo: message<ErrorInfo, ErrorInfo__Output>("google.rpc.ErrorInfo"),

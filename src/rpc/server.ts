@@ -7,6 +7,7 @@ import type { Inventory } from "../broker/inventory.js";
 import type { Leases } from "../broker/leases.js";
 import type { Host } from "../broker/ports.js";
 import type { Reason } from "../broker/refusal.js";
+import type { MakeVmmArguments } from "../broker/vmm.js";
 import { SERVICES } from "../generated/services.js";
 import { type CallHooks, observing } from "./call-observer.js";
 import { deviceService } from "./device-service.js";
@@ -21,6 +22,8 @@ import { reflectedFiles, services } from "./protos.js";
 import type { SessionLimits } from "./session.js";
 import { makeUnary, type PeerLookup } from "./unary.js";
 import type { TicketLimits } from "./validate.js";
+import { VmmWords } from "./vmm-arguments.js";
+import { vmmService } from "./vmm-service.js";
 import { WatcherPlaces } from "./watching.js";
 
 export interface RpcLimits extends TicketLimits, SessionLimits {
@@ -41,6 +44,7 @@ export interface RpcServerDeps extends CallHooks {
   readonly facts: HostFacts;
   readonly limits: RpcLimits;
   readonly reload: () => ReloadReport;
+  readonly vmmArguments: MakeVmmArguments;
   readonly peerOf: PeerLookup;
   /** A call, or a request of a session, was refused. */
   readonly onRefused: (reason: Reason) => void;
@@ -71,8 +75,10 @@ export class RpcServer {
     const watchers = new WatcherPlaces(() => deps.limits.watchers, deps.onRefused);
     this.#server.addService(encodedDeviceService, { ...deviceService({ inventory, backend: host.backend, unary, watchers }) });
     const { peerOf, onFault, onRefused } = deps;
+    const words = new VmmWords({ inventory, host, make: deps.vmmArguments });
+    this.#server.addService(services.vmm, { ...vmmService({ leases, words, unary }) });
     this.#server.addService(encodedLeaseService, {
-      ...leaseService({ leases, limits: deps.limits, unary, watchers, peerOf, onFault, onRefused, stopping: () => this.#stopping }),
+      ...leaseService({ leases, limits: deps.limits, words, unary, watchers, peerOf, onFault, onRefused, stopping: () => this.#stopping }),
     });
     this.#server.addService(services.host, { ...hostService({ host, facts, inventory, leases, reload: deps.reload, unary }) });
     this.#health.addTo(this.#server);

@@ -1,11 +1,13 @@
 // The facts of facts.proto from the broker's words to the API's.
 
+import type { NumaNode } from "../broker/facts.js";
 import type { DeviceView } from "../broker/inventory.js";
 import { isLeasedTogether, resetSetOf } from "../broker/reset-set.js";
 import type { Device } from "../generated/aperture/v1/Device.js";
 import type { IommuHardware } from "../generated/aperture/v1/IommuHardware.js";
 import type { Link } from "../generated/aperture/v1/Link.js";
 import type { Msix } from "../generated/aperture/v1/Msix.js";
+import type { NumaNode as WireNode } from "../generated/aperture/v1/NumaNode.js";
 
 type Facts = DeviceView["facts"];
 type Probe = NonNullable<DeviceView["probe"]>;
@@ -51,6 +53,12 @@ function addScanned(device: Device, facts: Facts): void {
     device.virtualFunctions = { total: facts.virtualFunctions.total, addresses: [...facts.virtualFunctions.addresses] };
   }
   if (facts.vfIndex !== null) device.vfIndex = facts.vfIndex;
+  const { genericInitiators, extendedMemory } = facts;
+  if (genericInitiators !== null) device.genericInitiators = { nodes: [...genericInitiators.nodes], source: genericInitiators.source };
+  if (extendedMemory !== null) {
+    const { name, size, gpus } = extendedMemory;
+    device.extendedMemory = { name, gpus: [...gpus], ...(size === null ? {} : { size: size.toString() }) };
+  }
 }
 
 function addProbed(device: Device, probe: Probe): void {
@@ -66,6 +74,10 @@ function addProbed(device: Device, probe: Probe): void {
   }
   device.readiness = probe.notReady === null ? "READINESS_READY" : "READINESS_NOT_READY";
   device.readinessDetail = probe.readiness;
+}
+
+export function toNumaNode({ id, distances, ...known }: NumaNode): WireNode {
+  return { id, distances: distances.map((entry) => ({ ...entry })), ...present(known) };
 }
 
 function toMsix({ vectors, table, pending }: NonNullable<Probe["msix"]>): Msix {

@@ -12,6 +12,8 @@ export const UNKNOWN_FACTS = {
   place: null,
   virtualFunctions: null,
   vfIndex: null,
+  genericInitiators: null,
+  extendedMemory: null,
   resetSet: null,
 } as const satisfies Partial<DeviceFacts>;
 
@@ -42,6 +44,8 @@ export const UNKNOWN_TO_CLIENT: ClientFacts = {
   place: null,
   virtualFunctions: null,
   vfIndex: null,
+  genericInitiators: null,
+  extendedMemory: null,
   resetSet: null,
   interrupts: [],
   msix: null,

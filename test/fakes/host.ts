@@ -69,6 +69,10 @@ export class FakeHost implements Host {
     return [];
   }
 
+  numaNodes(): readonly [] {
+    return [];
+  }
+
   readonly listeners = new Set<(change: HostChange) => void>();
   scans: (readonly Address[] | "ALL")[] = [];
 

@@ -4,6 +4,7 @@
 import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Address, DeviceFacts, DeviceProbe } from "../../src/broker/device.js";
+import type { NumaNode } from "../../src/broker/facts.js";
 import type { Host, HostCapability, HostChange, KnownDevice, OpenedLease, OpenRequest, ProofOutcome } from "../../src/broker/ports.js";
 import type { Outcome } from "../../src/broker/refusal.js";
 import { compose, type Daemon } from "../../src/daemon/compose.js";
@@ -32,6 +33,10 @@ export class AlteredHost implements Host {
 
   capabilities(): readonly HostCapability[] {
     return this.simulated.capabilities();
+  }
+
+  numaNodes(): readonly NumaNode[] {
+    return this.simulated.numaNodes();
   }
 
   async scan(only?: ReadonlySet<Address>): Promise<readonly DeviceFacts[]> {

@@ -48,6 +48,9 @@ export async function servedTo(
     reload: () => {
       throw new Error("reloaded");
     },
+    vmmArguments: () => {
+      throw new Error("arguments made");
+    },
     peerOf: () => caller,
     onCall: () => {},
     observeCall: () => ({ received: () => {}, sent: () => {}, ended: () => {} }),

@@ -8,6 +8,7 @@ import type { Address } from "../../src/broker/device.js";
 import { granted, type Outcome, type Reason, refuse } from "../../src/broker/refusal.js";
 import { encodeAck } from "../../src/client/frame.js";
 import { SIMULATED_DEVICES } from "../../src/host/simulated-devices.js";
+import { vmmArguments } from "../../src/vmm/arguments.js";
 import { client, fakeBroker, hold, wish } from "../fakes/broker.js";
 import { FakePeer } from "../fakes/handover.js";
 import { fakeAddress } from "../fakes/host.js";
@@ -15,7 +16,7 @@ import { ClientProcess } from "../harness/client-process.js";
 import { LeaseBench } from "../harness/lease-bench.js";
 import type { AlteredHost, OwnDaemonOptions } from "../harness/own-daemon.js";
 import { RawChannel } from "../harness/raw-channel.js";
-import { failed, HostService, LeaseService, Rpc } from "../harness/rpc.js";
+import { failed, HostService, LeaseService, Rpc, VmmService } from "../harness/rpc.js";
 import { until } from "../harness/until.js";
 
 import {
@@ -245,6 +246,29 @@ export const PROVOCATIONS = {
       const daemon = await daemons.altered({ config: ALL_ALLOWED, script });
       await attached(daemon);
       return acquireRefused(daemon, NVME);
+    },
+  },
+  VMM_NEEDS_IOMMUFD: {
+    rung: "rules",
+    provoke: async () => {
+      const options = { vmm: "QEMU", machine: null, guestMemory: null, guestNodes: [], resourceName: "" } as const;
+      return [refusedByRules(vmmArguments(options, [], { backend: "LEGACY", architecture: "x64", numaNodes: [] }))];
+    },
+  },
+  BAR_NOT_POWER_OF_TWO: {
+    rung: "altered",
+    provoke: async (daemons) => {
+      const alter = (host: AlteredHost): void => {
+        host.probed = (facts, simulated) =>
+          simulated.refusal === null && facts.address === NVME
+            ? granted({ ...simulated.value, regions: simulated.value.regions.map((region) => ({ ...region, size: region.size + 4096n })) })
+            : simulated;
+      };
+      const daemon = await daemons.altered({ config: ALL_ALLOWED, alter });
+      const options = { vmm: "VMM_QEMU" };
+      const told = asked(await new Rpc(daemon.socket).call(VmmService, "GetArguments", { options, addresses: [NVME] }));
+      const bench = await LeaseBench.at(daemon);
+      return [told, asked(await bench.acquire(NVME, { vmm: options })), await ctl(daemon, "args", "--for", "qemu", NVME)];
     },
   },
   HOST_SLOW: {

@@ -11,7 +11,7 @@ import { DaemonProcess } from "../harness/daemon.js";
 import { bytesField } from "../harness/http2-bytes.js";
 import { LeaseBench } from "../harness/lease-bench.js";
 import { RawChannel } from "../harness/raw-channel.js";
-import { DeviceService, HostService, LeaseService, Rpc } from "../harness/rpc.js";
+import { DeviceService, HostService, LeaseService, Rpc, VmmService } from "../harness/rpc.js";
 
 const GPU = "0009:01:00.0";
 const NVME = "0000:02:00.0";
@@ -59,6 +59,25 @@ const acquire = (change: object): object => ({ kind: "LEASE_KIND_DEVICE", device
 const regions = (...indexes: readonly number[]): object => ({ kind: "LEASE_KIND_REGION", devices: [device(NVME, indexes)] });
 const upTo = (count: number): readonly number[] => Array.from({ length: count }, (_, i) => i);
 const addresses = (count: number): readonly string[] => upTo(count).map((i) => `0000:${i.toString(16).padStart(2, "0")}:00.0`);
+
+const QEMU = { vmm: "VMM_QEMU" } as const;
+/** Every way in which options can be wrong, with the field. */
+const WRONG_VMM: readonly (readonly [object, string])[] = [
+  [{}, "vmm"],
+  [{ vmm: 99 }, "vmm"],
+  [{ vmm: -1 }, "vmm"],
+  [{ ...QEMU, machine: 99 }, "machine"],
+  [{ ...QEMU, guestMemory: "0" }, "guest_memory"],
+  [{ ...QEMU, guestMemory: "18446744073709551615" }, "guest_memory"],
+  [{ ...QEMU, guestNodes: upTo(65).map((guest) => ({ guest, host: 0 })) }, "guest_nodes"],
+  [{ ...QEMU, guestNodes: [{ guest: 128, host: 0 }] }, "guest_nodes[0].guest"],
+  [{ ...QEMU, guestNodes: [{ guest: 0 }, { guest: 0 }] }, "guest_nodes[1].guest"],
+  [{ ...QEMU, guestNodes: [{ guest: 0, host: 1024 }] }, "guest_nodes[0].host"],
+  [{ ...QEMU, guestNodes: [{ guest: 127, host: 0xffffffff }] }, "guest_nodes[0].host"],
+  ...[...HOSTILE_TEXTS, "gpu", "example.com/", "/gpu", "example.com/gpu\n- x", "a/b/c", `${"a".repeat(320)}/gpu`].map(
+    (resourceName) => [{ ...QEMU, resourceName }, "resource_name"] as const,
+  ),
+];
 
 const query = (change: object): object => ({ uid: 0, address: NVME, ...change });
 /** No durations at all, or shorter than a second. */
@@ -147,6 +166,24 @@ const TABLE: readonly Wrong[] = [
   wrong(HostService, "TestPolicy", query({ kind: 99 }), ...INVALID, "kind"),
   wrong(HostService, "TestPolicy", query({ mode: -1 }), ...INVALID, "mode"),
   wrong(HostService, "TestPolicy", query({ kind: "LEASE_KIND_REGION", mode: "LEASE_MODE_RETAIN" }), ...INVALID, "mode"),
+  ...WRONG_VMM.flatMap(([options, field]) => [
+    wrong(VmmService, "GetArguments", { options, addresses: [NVME] }, ...INVALID, `options.${field}`),
+    wrong(LeaseService, "AcquireLease", acquire({ vmm: options }), ...INVALID, `vmm.${field}`),
+  ]),
+  wrong(LeaseService, "AcquireLease", { ...regions(0), vmm: QEMU }, ...INVALID, "vmm"),
+  wrong(LeaseService, "AcquireLease", acquire({ devices: [device(NOTHING)], vmm: QEMU }), "NOT_FOUND", "DEVICE_NOT_FOUND", null),
+  wrong(VmmService, "GetArguments", { addresses: [NVME] }, ...INVALID, "options.vmm"),
+  wrong(VmmService, "GetArguments", { options: QEMU }, ...INVALID, "addresses"),
+  wrong(VmmService, "GetArguments", { options: QEMU, addresses: addresses(17) }, ...INVALID, "addresses"),
+  wrong(VmmService, "GetArguments", { options: QEMU, addresses: [NVME, NVME] }, ...INVALID, "addresses[1]"),
+  ...HOSTILE_TEXTS.map((address) =>
+    wrong(VmmService, "GetArguments", { options: QEMU, addresses: [address] }, ...MALFORMED, "addresses[0]"),
+  ),
+  wrong(VmmService, "GetArguments", { options: QEMU, addresses: [NOTHING] }, "NOT_FOUND", "DEVICE_NOT_FOUND", null),
+  wrong(VmmService, "GetArguments", { options: QEMU, addresses: [SYSTEM_DRIVE] }, "FAILED_PRECONDITION", "DEVICE_NOT_PROBED", null),
+  wrong(VmmService, "GetArguments", { options: QEMU, addresses: [NVME], leaseId: UUID }, ...INVALID, "addresses"),
+  ...HOSTILE_TEXTS.map((leaseId) => wrong(VmmService, "GetArguments", { options: QEMU, leaseId }, ...INVALID, "lease_id")),
+  wrong(VmmService, "GetArguments", { options: QEMU, leaseId: UUID }, "NOT_FOUND", "LEASE_NOT_FOUND", null),
 ];
 
 /** Fields that no value makes wrong, and why. The test of all fields fails on one that is neither here nor in the table. */
@@ -205,7 +242,7 @@ describe("[real processes, simulated host] wrong requests", () => {
 
   it("have a wrong value for every field of every request", () => {
     const tried = new Set(TABLE.map(({ method, expected: [, , field] }) => `${method}.${field?.replaceAll(/\[\d+\]/g, "") ?? ""}`));
-    const untried = [DeviceService, LeaseService, HostService].flatMap(({ service }) =>
+    const untried = [DeviceService, LeaseService, HostService, VmmService].flatMap(({ service }) =>
       Object.keys(service).flatMap((method) =>
         // What its requests carry is read by the same code; session.test.ts has what is its own.
         method === "Session"

@@ -52,7 +52,13 @@ describe("[real processes, simulated host] the standard services", () => {
 
   it("tell the health of each service, and of no other", async () => {
     const client = health();
-    for (const service of ["", "aperture.v1.DeviceService", "aperture.v1.LeaseService", "aperture.v1.HostService"])
+    for (const service of [
+      "",
+      "aperture.v1.DeviceService",
+      "aperture.v1.LeaseService",
+      "aperture.v1.HostService",
+      "aperture.v1.VmmService",
+    ])
       assert.deepEqual(await ask((callback) => client.check({ service }, callback)), [0, { status: "SERVING" }], service);
     const [code] = await ask((callback) => client.check({ service: "aperture.v1.Other" }, callback));
     assert.equal(code, grpc.status.NOT_FOUND);
@@ -91,6 +97,7 @@ describe("[real processes, simulated host] the standard services", () => {
         "aperture.v1.DeviceService",
         "aperture.v1.HostService",
         "aperture.v1.LeaseService",
+        "aperture.v1.VmmService",
         "grpc.health.v1.Health",
       ]);
       const { file_descriptor_proto } = described["file_descriptor_response"] as { readonly file_descriptor_proto: readonly Buffer[] };

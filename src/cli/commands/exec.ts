@@ -1,26 +1,34 @@
 import { spawn } from "node:child_process";
 import { constants } from "node:os";
-import type { HeldLease } from "../../client/index.js";
+import type { HeldLease, VmmArguments } from "../../client/index.js";
 import { checkPlaceholders, descriptorEnvironment, substituteDescriptors } from "../child-descriptors.js";
 import { forwardSignals } from "../child-signals.js";
 import type { CommandCall } from "../command.js";
 import { cannotStart, checkExecutable } from "../executable.js";
 import { CliError } from "../exit-code.js";
 import { endedByItself, withLease } from "../lease-session.js";
+import { withArguments } from "../vmm-command.js";
+import { prepareVmm, vmmOf } from "../vmm-start.js";
 
 /** A shell's way of saying "ended by a signal". */
 const SIGNALLED = 128;
 
 export async function run(call: CommandCall): Promise<number> {
   checkPlaceholders(call.command, call.values.has("ticket") ? null : call.operands);
+  const vmm = vmmOf(call);
   const [program = ""] = call.command;
   if (!program.includes("@")) checkExecutable(program, process.env["PATH"]);
-  return await withLease(call, (lease) => runChild(call, lease));
+  return await withLease<number, VmmArguments>(
+    call,
+    (lease, made) => runChild(call, lease, made),
+    vmm === null ? null : (client, devices) => prepareVmm(call, vmm, client, devices),
+  );
 }
 
-async function runChild(call: CommandCall, lease: HeldLease): Promise<number> {
+async function runChild(call: CommandCall, lease: HeldLease, made: VmmArguments | null): Promise<number> {
   const infos = lease.descriptors.map(({ info }) => info);
-  const [program = "", ...args] = substituteDescriptors(call.command, infos);
+  const lines = made?.fragments.flatMap((fragment) => fragment.lines) ?? [];
+  const [program = "", ...args] = substituteDescriptors(withArguments(call.command, lines), infos);
   // A race that a lease which has ended already wins.
   const ended = await Promise.race([lease.ended, null]);
   if (ended !== null) throw new CliError("conflict", `${endedByItself(lease, ended.cause)}, before the command was started`);

@@ -34,7 +34,20 @@ function renderHost(host: HostInfo, socket: string, look: Look): string {
     host.limits.map(({ name, value, unit }) => [name, value.toString(), unit]),
     look,
   );
-  return `${facts}\n${capabilities}\n${limits}`;
+  return [facts, numaNodes(host, look), capabilities, limits].filter((part) => part !== "").join("\n");
+}
+
+function numaNodes({ numaNodes: nodes }: HostInfo, look: Look): string {
+  if (nodes.length === 0) return "";
+  const yes = (known: boolean | null): string => (known === null ? "not known" : known ? "yes" : "no");
+  return renderTable(
+    [{ title: "NODE", align: "right" }, { title: "PROCESSORS" }, { title: "MEMORY" }, { title: "INITIATOR" }, { title: "DISTANCES" }],
+    nodes.map(({ id, hasCpus, hasMemory, genericInitiator, distances }) => [
+      ...[String(id), yes(hasCpus), yes(hasMemory), yes(genericInitiator)],
+      distances.map(({ distance }) => distance).join(" "),
+    ]),
+    look,
+  );
 }
 
 function availabilityCell(availability: string): Cell {

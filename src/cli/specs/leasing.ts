@@ -2,6 +2,7 @@
 
 import type { CommandSpec, OptionSpec } from "../command.js";
 import { PLACEHOLDERS } from "../placeholder.js";
+import { FOR_VMM, GUEST_OPTIONS } from "../vmm-options.js";
 
 const REGIONS: OptionSpec = {
   name: "regions",
@@ -53,6 +54,8 @@ export const LEASING_COMMANDS: readonly CommandSpec[] = [
       `In COMMAND's arguments these words become the number of an inherited descriptor, also inside a word such as fd=@device: ${PLACEHOLDERS.map(({ text }) => `\`${text}\``).join(", ")}. ` +
         "Write @@ for a plain @ before one of them. A word that is nearly one of them is refused; mail addresses stay what they are.",
       "COMMAND's environment gets APERTURE_LEASE and, for each descriptor, APERTURE_FD_IOMMUFD, APERTURE_FD_DEVICE_0000_01_00_0, APERTURE_FD_REGION_0000_01_00_0_2 and so on.",
+      "With --for, the word @args, as a whole argument, becomes all arguments that VMM (qemu, cloud-hypervisor) needs for the devices, as `args` prints them. A VMM that is too old is refused before anything is " +
+        "leased (exit status 126), and RLIMIT_MEMLOCK is raised as far as this process may: to what --guest-memory says, or the command's own -m or --memory when it is plain. What it may not raise is said on stderr.",
       "Signals are passed on: SIGTERM, SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGWINCH, SIGCONT, SIGTSTP. What a terminal sends to its foreground job (Ctrl-C, Ctrl-\\, Ctrl-Z, a new size) " +
         "reaches COMMAND by itself. Job control works as without aperturectl.",
       "The lease ends with COMMAND, whose exit status becomes this command's: 128 + N when signal N ended it. When aperturectl itself is killed the lease ends too, but COMMAND keeps its descriptors, " +
@@ -60,11 +63,15 @@ export const LEASING_COMMANDS: readonly CommandSpec[] = [
       "When the daemon asks for the lease back (a device is leaving the machine, or its time is over), this is said on stderr, and COMMAND goes on: only it knows how to let go of a device.",
       "A ticket is a secret, and every user can read the arguments of a process: so --ticket names where it is read from, and never is the ticket itself.",
     ],
-    options: [REGIONS, ...TERMS, TICKET],
+    options: [REGIONS, ...TERMS, TICKET, FOR_VMM, ...GUEST_OPTIONS],
     examples: [
       {
-        line: "aperturectl exec 0000:01:00.0 -- qemu-system-x86_64 -object iommufd,id=iommufd0,fd=@iommufd -device vfio-pci,id=gpu0,iommufd=iommufd0,fd=@device",
+        line: "aperturectl exec 0000:01:00.0 --for qemu -- qemu-system-x86_64 -M q35 -m 4G @args",
         does: "give a device to QEMU 9.0 or later",
+      },
+      {
+        line: "aperturectl exec 0000:01:00.0 -- ./vmm --iommufd @iommufd --device @device",
+        does: "give it to a VMM of one's own",
       },
       { line: "aperturectl exec 0000:01:00.0 --regions 4 -- ./reader @region:4", does: "give a program one aperture" },
       { line: "APERTURE_TICKET=... aperturectl exec --ticket env -- ./vmm @device", does: "take what somebody else has reserved" },

@@ -9,7 +9,7 @@ import { DEVICE } from "./sample-device.js";
 const HOST: HostInfo = {
   ...{ version: "1.2.3", kernelRelease: "6.12.0", backend: "IOMMUFD", simulated: false, backendReason: "the kernel has it" },
   ...{ capabilities: [{ name: "cdev", availability: "AVAILABLE", detail: "" }], limits: [] },
-  ...{ instanceId: "", startTime: null, channelPath: "" },
+  ...{ instanceId: "", startTime: null, channelPath: "", numaNodes: [] },
 };
 const LIMITS = { lockedMemory: null, openFiles: 1024n };
 

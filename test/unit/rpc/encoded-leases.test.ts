@@ -10,7 +10,7 @@ import type { DescriptorInfo } from "../../../src/broker/ports.js";
 import { refuse } from "../../../src/broker/refusal.js";
 import type { Lease__Output } from "../../../src/generated/aperture/v1/Lease.js";
 import { leaseEvents, leasePage, leaseResponse, sessionAnswer, sessionRefusal } from "../../../src/rpc/encoded-leases.js";
-import { packageDefinition, services } from "../../../src/rpc/protos.js";
+import { messages, packageDefinition, services } from "../../../src/rpc/protos.js";
 
 const A = "0000:01:00.0" as Address;
 const B = "ffff:ff:1f.7" as Address;
@@ -153,6 +153,10 @@ describe("[pure] leases as bytes", () => {
     const acquired = services.lease.AcquireLease.responseDeserialize(leaseResponse(FULL, TICKET));
     assert.deepEqual([acquired.ticket, acquired.lease?.id], [Buffer.from(TICKET), FULL.id]);
     assert.equal(services.lease.AcquireLease.responseDeserialize(leaseResponse(FULL)).ticket.length, 0);
+    const made = messages.vmmArguments.serialize({ vmm: "VMM_QEMU", fragments: [{ place: "p", lines: ["-x"] }] });
+    const both = services.lease.AcquireLease.responseDeserialize(leaseResponse(FULL, TICKET, made));
+    assert.deepEqual([both.arguments?.vmm, both.arguments?.fragments[0]?.lines, both.lease?.id], ["VMM_QEMU", ["-x"], FULL.id]);
+    assert.equal(acquired.arguments, null);
     assert.deepEqual(services.lease.NameSuccessor.responseDeserialize(leaseResponse(FULL, TICKET)).ticket, Buffer.from(TICKET));
     assert.equal(services.lease.ReleaseLease.responseDeserialize(leaseResponse(FULL)).lease?.endCause, "END_CAUSE_OPEN_FAILED");
     const page = services.lease.ListLeases.responseDeserialize(leasePage([FULL, BARE], "next"));

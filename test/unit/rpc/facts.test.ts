@@ -46,6 +46,8 @@ const FULL_FACTS: DeviceFacts = {
     link: { currentSpeedMts: null, currentWidth: null, maxSpeedMts: 64_000, maxWidth: 16 },
   },
   virtualFunctions: { total: 7, addresses: [at("0000:01:10.0")] },
+  genericInitiators: { nodes: [0, 1023], source: "a test" },
+  extendedMemory: { name: "egm0", size: 0n, gpus: [at("0000:01:00.0")] },
   vfIndex: 0,
   resetSet: { addresses: [at("0000:01:00.0")], source: "TOPOLOGY" },
 };
@@ -85,9 +87,20 @@ describe("[pure] facts over the wire", () => {
 
   it("everything that is known arrives as it was, zeros and all", () => {
     const device = overTheWire(FULL_FACTS, FULL_PROBE);
-    const { names, driverCandidates, place, virtualFunctions, vfIndex, revisionId, driverOverride } = FULL_FACTS;
+    const { names, driverCandidates, place, virtualFunctions, vfIndex, revisionId, driverOverride, genericInitiators, extendedMemory } =
+      FULL_FACTS;
     const { interrupts, msix, dmaBufExport, migration, lowPower, addressTranslation, iommuHardware } = FULL_PROBE;
-    const same = { names, driverCandidates, place, virtualFunctions, vfIndex, revisionId, driverOverride };
+    const same = {
+      names,
+      driverCandidates,
+      place,
+      virtualFunctions,
+      vfIndex,
+      revisionId,
+      driverOverride,
+      genericInitiators,
+      extendedMemory,
+    };
     const probed = { interrupts, msix, dmaBufExport, migration, lowPower, addressTranslation, iommuHardware };
     for (const [key, value] of Object.entries({ ...same, ...probed })) assert.deepEqual(device[key as keyof Device], value, key);
     assert.deepEqual([device.subsystemVendorId, device.subsystemDeviceId], [0, 1]);

@@ -5,7 +5,13 @@ import { loadSync, type PackageDefinition } from "@grpc/proto-loader";
 import { SERVICES } from "../../../src/generated/services.js";
 import { packageDefinition, services } from "../../../src/rpc/protos.js";
 
-const FILES = ["aperture/v1/device.proto", "aperture/v1/lease.proto", "aperture/v1/host.proto", "google/rpc/status.proto"];
+const FILES = [
+  "aperture/v1/device.proto",
+  "aperture/v1/lease.proto",
+  "aperture/v1/host.proto",
+  "aperture/v1/vmm.proto",
+  "google/rpc/status.proto",
+];
 
 /** Everything of a definition but its functions and the files that proto-loader makes up. */
 function shape(definitions: PackageDefinition): unknown {
