@@ -63,7 +63,7 @@ describe("[real processes, simulated host] the standard services", () => {
     const [code] = await ask((callback) => client.check({ service: "aperture.v1.Other" }, callback));
     assert.equal(code, grpc.status.NOT_FOUND);
     const [, { statuses }] = await ask((callback) => client.list({}, callback));
-    assert.equal(Object.keys(statuses as object).length, 4);
+    assert.equal(Object.keys(statuses as object).length, 5);
   });
 
   it("let health be watched until the daemon stops", async () => {
