@@ -60,8 +60,13 @@ writeFileSync(
 
 const folder = mkdtempSync(join(tmpdir(), "aperture-bundle-"));
 try {
+  // V8 takes a cache only with the flags that it was made with.
+  const { daemon_node_flags: nodeFlags } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")).config;
   const flags = ["--host", "simulated", "--metrics", "127.0.0.1:0", "--log-level", "warn", "--socket", join(folder, "a.sock")];
-  const made = spawnSync(process.execPath, [join(root, "deploy/code-cache.cjs"), bundle, ...flags], { encoding: "utf8", timeout: 60_000 });
+  const made = spawnSync(process.execPath, [...nodeFlags.split(" "), join(root, "deploy/code-cache.cjs"), bundle, ...flags], {
+    encoding: "utf8",
+    timeout: 60_000,
+  });
   if (made.status !== 0) {
     process.stderr.write(made.stderr);
     throw new Error(`no code cache could be made (exit status ${made.status ?? made.signal})`);

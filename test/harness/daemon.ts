@@ -2,14 +2,21 @@
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { descriptorsOf, settlesAt } from "./descriptors.js";
 import { Lines } from "./lines.js";
 
-export const MAIN = fileURLToPath(new URL("../../src/daemon/launch.js", import.meta.url));
+const MAIN = fileURLToPath(new URL("../../src/daemon/launch.js", import.meta.url));
+const PACKAGE = new URL("../../../package.json", import.meta.url);
+const { config } = JSON.parse(readFileSync(PACKAGE, "utf8")) as { readonly config: { readonly daemon_node_flags: string } };
+
+/** Node's flags that the daemon runs with. */
+export const NODE_FLAGS: readonly string[] = config.daemon_node_flags.split(" ");
+/** The command that `apertured` stands for. */
+export const DAEMON: readonly string[] = [process.execPath, ...NODE_FLAGS, MAIN];
 
 export interface DaemonOptions {
   readonly host?: "auto" | "iommufd" | "legacy" | "simulated";
@@ -74,14 +81,7 @@ export class DaemonProcess {
     const file = join(folder, "aperture.toml");
     const head = `host = "${options.host ?? "simulated"}"\nsocket = "${join(folder, "a.sock")}"\nsocket_mode = "${options.socketMode ?? "0666"}"\nmetrics.listen = "127.0.0.1:0"\nlog.level = "debug"\n`;
     writeFileSync(file, head + (options.config ?? ""));
-    const [command = process.execPath, ...args] = [
-      ...(options.under ?? []),
-      process.execPath,
-      MAIN,
-      "--config",
-      file,
-      ...(options.flags ?? []),
-    ];
+    const [command = process.execPath, ...args] = [...(options.under ?? []), ...DAEMON, "--config", file, ...(options.flags ?? [])];
     const child = spawn(command, args, { stdio: ["ignore", "ignore", "pipe"], env: daemonEnvironment() });
     if (!child.stderr) throw new Error("no stderr");
     return new DaemonProcess(child, folder, ownsFolder, new Lines(child.stderr));

@@ -2,7 +2,7 @@
 
 import { spawn } from "node:child_process";
 import { text } from "node:stream/consumers";
-import { daemonEnvironment, MAIN } from "./daemon.js";
+import { DAEMON, daemonEnvironment } from "./daemon.js";
 
 export interface Run {
   readonly status: number | null;
@@ -20,7 +20,7 @@ export interface RunOptions {
 
 /** Runs the daemon's program with these arguments until it ends; ended by force after 20 s. */
 export async function runDaemon(args: readonly string[], options: RunOptions = {}): Promise<Run> {
-  const [command = "", ...rest] = [...(options.under ?? []), process.execPath, "--enable-source-maps", MAIN, ...args];
+  const [command = "", ...rest] = [...(options.under ?? []), ...DAEMON, ...args];
   const identity = options.uid === undefined ? {} : { uid: options.uid, gid: options.uid };
   const child = spawn(command, rest, {
     stdio: ["ignore", "pipe", "pipe"],

@@ -1,10 +1,10 @@
 // Everything that can be wrong when the daemon starts: each time one clear sentence with what to do next, the right exit status, and nothing left behind.
 
 import assert from "node:assert/strict";
-import { existsSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, afterEach, before, describe, it } from "node:test";
-import { DaemonProcess, socketFolder } from "../harness/daemon.js";
+import { DAEMON, DaemonProcess, NODE_FLAGS, socketFolder } from "../harness/daemon.js";
 import { type Run, runDaemon } from "../harness/run.js";
 
 const NO_VFIO = !existsSync("/dev/vfio") && !existsSync("/dev/iommu");
@@ -186,3 +186,10 @@ function withoutLog(run: Run): Run {
     .join("\n");
   return { ...run, stderr };
 }
+
+describe("[pure] the daemon's program", () => {
+  it("names the Node flags with which its code cache is made", () => {
+    const program = readFileSync(DAEMON.at(-1) ?? "", "utf8");
+    assert.equal(program.slice(0, program.indexOf("\n")), `#!/usr/bin/env -S node ${NODE_FLAGS.join(" ")}`);
+  });
+});

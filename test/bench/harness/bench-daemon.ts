@@ -2,7 +2,7 @@
 
 import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { socketFolder } from "../../harness/daemon.js";
+import { NODE_FLAGS, socketFolder } from "../../harness/daemon.js";
 import { until } from "../../harness/until.js";
 import { REGIONS } from "../programs/many-devices.js";
 import { program, Server } from "./processes.js";
@@ -50,7 +50,8 @@ export class BenchDaemon {
     writeFileSync(file, `socket = "${join(folder, "a.sock")}"\n${CONFIG}`);
     try {
       const numbers = [devices, leasable, regions, resetMs].map(String);
-      return new BenchDaemon(await Server.start([...program("daemon"), file, ...numbers], cpu, join(folder, "log")), folder);
+      const [node = "", ...rest] = program("daemon");
+      return new BenchDaemon(await Server.start([node, ...NODE_FLAGS, ...rest, file, ...numbers], cpu, join(folder, "log")), folder);
     } catch (error) {
       rmSync(folder, { recursive: true, force: true });
       throw error;
