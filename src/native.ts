@@ -332,6 +332,8 @@ export interface Native {
   unlinkSocket(directory: string, name: string, inode: bigint): SysResult<null>;
   /** Connects a CLOEXEC SOCK_SEQPACKET socket, non-blocking. */
   connectSeqpacket(path: string): SysResult<number>;
+  /** Connects a CLOEXEC SOCK_STREAM socket, non-blocking. EAGAIN: the listener's backlog is full. */
+  connectStream(path: string): SysResult<number>;
   /** SO_PEERCRED and SO_PEERPIDFD of a connected UNIX socket; refuses other domains (code NOT_UNIX). */
   peerCredentials(fd: number): SysResult<PeerCredentials>;
   /** SO_PEERGROUPS: supplementary groups of the connecting process at connect time. More than most: ERANGE. */
@@ -343,11 +345,11 @@ export interface Native {
   /** Inode of a pidfd when the kernel has pidfs (6.9 and later: unique for the machine's life), else null. */
   pidfdInode(pidfd: number): bigint | null;
 
-  /** One sendmsg on a connected SEQPACKET socket with descriptors (may be empty). EAGAIN is an error value. */
+  /** One sendmsg on a connected socket with descriptors (may be empty). EAGAIN is an error value. On a SOCK_STREAM socket one byte only: of more, the kernel may take a part. */
   sendFrame(fd: number, frame: Uint8Array, descriptors: readonly number[]): SysResult<null>;
   /**
    * One recvmsg with MSG_CMSG_CLOEXEC, at most maxFrame bytes and maxDescriptors descriptors, control buffer of exactly that size. A frame
-   * longer than maxFrame (MSG_TRUNC) is code BAD_ANSWER, its descriptors closed. Nothing there yet: EAGAIN.
+   * longer than maxFrame (MSG_TRUNC) is code BAD_ANSWER, its descriptors closed. Of a SOCK_STREAM socket: what is there, up to maxFrame. Nothing there yet: EAGAIN.
    */
   receiveFrame(fd: number, maxFrame: number, maxDescriptors: number): SysResult<ReceivedFrame>;
   /** Calls back once when fd becomes readable or hangs up (uv_poll); the returned function cancels. Does not own fd. */

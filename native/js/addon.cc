@@ -25,6 +25,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   function("listenUnix", ListenUnixJs);
   function("unlinkSocket", UnlinkSocketJs);
   function("connectSeqpacket", ConnectSeqpacketJs);
+  function("connectStream", ConnectStreamJs);
   function("peerCredentials", PeerCredentialsJs);
   function("peerGroups", PeerGroupsJs);
   function("isAlive", IsAliveJs);

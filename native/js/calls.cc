@@ -69,7 +69,11 @@ Napi::Value UnlinkSocketJs(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value ConnectSeqpacketJs(const Napi::CallbackInfo& info) {
-  return Return(info, ConnectSeqpacket(Args(info, "connectSeqpacket").Text(0, "path")));
+  return Return(info, ConnectUnix(SOCK_SEQPACKET, Args(info, "connectSeqpacket").Text(0, "path")));
+}
+
+Napi::Value ConnectStreamJs(const Napi::CallbackInfo& info) {
+  return Return(info, ConnectUnix(SOCK_STREAM, Args(info, "connectStream").Text(0, "path")));
 }
 
 Napi::Value PeerCredentialsJs(const Napi::CallbackInfo& info) {

@@ -8,6 +8,7 @@ namespace aperture {
 Napi::Value ListenUnixJs(const Napi::CallbackInfo& info);
 Napi::Value UnlinkSocketJs(const Napi::CallbackInfo& info);
 Napi::Value ConnectSeqpacketJs(const Napi::CallbackInfo& info);
+Napi::Value ConnectStreamJs(const Napi::CallbackInfo& info);
 Napi::Value PeerCredentialsJs(const Napi::CallbackInfo& info);
 Napi::Value PeerGroupsJs(const Napi::CallbackInfo& info);
 Napi::Value IsAliveJs(const Napi::CallbackInfo& info);

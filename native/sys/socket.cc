@@ -79,13 +79,13 @@ int ConnectInDirectory(int socket, int directory, const std::string& name) {
   return connect(socket, reinterpret_cast<struct sockaddr*>(&address), length) < 0 ? errno : 0;
 }
 
-Result<UniqueFd> ConnectSeqpacket(const std::string& path) {
+Result<UniqueFd> ConnectUnix(int type, const std::string& path) {
   const size_t slash = path.rfind('/');
   const std::string parent = slash == std::string::npos ? "." : path.substr(0, slash + 1);
   const std::string name = slash == std::string::npos ? path : path.substr(slash + 1);
   UniqueFd directory(open(parent.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
   if (!directory.valid()) return MakeError("open", errno, parent);
-  UniqueFd fd(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  UniqueFd fd(socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!fd.valid()) return MakeError("socket", errno, path);
   const int failed = ConnectInDirectory(fd.get(), directory.get(), name);
   if (failed != 0) return MakeError("connect", failed, path);

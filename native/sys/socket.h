@@ -24,7 +24,8 @@ Result<Peer> PeerOf(int fd);
 // Supplementary groups of the connecting process at connect time, ascending. ERANGE: more than most (a
 // process can have 65,536).
 Result<std::vector<uint32_t>> PeerGroups(int fd, size_t most);
-Result<UniqueFd> ConnectSeqpacket(const std::string& path);
+// type: SOCK_STREAM or SOCK_SEQPACKET. CLOEXEC and non-blocking; EAGAIN: the listener's backlog is full.
+Result<UniqueFd> ConnectUnix(int type, const std::string& path);
 
 // connect() to directory/name, whatever the length of the directory's path: sun_path holds 107 bytes, and
 // /proc/self/fd/N/name also stays with the directory that was opened when somebody renames it. 0 or errno.

@@ -207,10 +207,21 @@ TEST(listen_long_path) {
   }
   const Result<Listener> made = Listen(path);
   CHECK(made.ok());
-  const Result<UniqueFd> client = ConnectSeqpacket(path + "/s");
+  const Result<UniqueFd> client = ConnectUnix(SOCK_SEQPACKET, path + "/s");
   CHECK(client.ok());
   CHECK(RefusedAs(ListenUnix(SOCK_STREAM, path, std::string(100, 'n'), 0600, -1, 1), "ENAMETOOLONG",
                   ENAMETOOLONG));
+}
+
+TEST(connect_by_type) {
+  check::Folder folder;
+  const Result<Listener> made = ListenUnix(SOCK_STREAM, folder.path(), "s", 0600, -1, 1);
+  if (!CHECK(made.ok())) return;
+  const Result<UniqueFd> client = ConnectUnix(SOCK_STREAM, folder / "s");
+  CHECK(client.ok() && (fcntl(client.value().get(), F_GETFD) & FD_CLOEXEC) != 0);
+  CHECK(client.ok() && (fcntl(client.value().get(), F_GETFL) & O_NONBLOCK) != 0);
+  CHECK(ConnectUnix(SOCK_SEQPACKET, folder / "s").error().number == EPROTOTYPE);
+  CHECK(ConnectUnix(SOCK_STREAM, folder / "missing").error().number == ENOENT);
 }
 
 TEST(unlink_only_what_is_ours) {

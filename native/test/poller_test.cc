@@ -29,7 +29,7 @@ TEST(poller_without_any_descriptor_rests) {
   if (!CHECK(listener.ok() && made.ok())) return;
   Poller& poller = *made.value();
   CHECK(poller.AddListener(listener.value().fd.release(), 1).ok());
-  const Result<UniqueFd> client = ConnectSeqpacket(folder / "s");
+  const Result<UniqueFd> client = ConnectUnix(SOCK_SEQPACKET, folder / "s");
   CHECK(client.ok());
 
   const int before = check::CountDescriptors();

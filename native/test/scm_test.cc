@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <cerrno>
 
@@ -15,9 +16,9 @@ namespace {
 struct Pair {
   UniqueFd near;
   UniqueFd far;
-  Pair() {
+  explicit Pair(int type = SOCK_SEQPACKET) {
     int fds[2];
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) != 0) abort();
+    if (socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, fds) != 0) abort();
     near.reset(fds[0]);
     far.reset(fds[1]);
   }
@@ -94,6 +95,29 @@ TEST(scm_receiver_at_its_limit) {
     CHECK(got.ok() && got.value().truncated && got.value().descriptors.empty());
   }
   setrlimit(RLIMIT_NOFILE, &limit);
+  CHECK(check::CountDescriptors() == before);
+}
+
+// How a VMM's control socket is spoken to: bytes without descriptors before and after the one byte that has
+// them.
+TEST(scm_one_byte_of_a_stream) {
+  Pair pair(SOCK_STREAM);
+  UniqueFd file(open("/dev/null", O_RDONLY | O_CLOEXEC));
+  const int before = check::CountDescriptors();
+  const int fds[2] = {file.get(), file.get()};
+  CHECK(write(pair.near.get(), "ab", 2) == 2);
+  CHECK(SendFrame(pair.near.get(), kBytes, 1, fds, 2) == 0);
+  CHECK(write(pair.near.get(), "cd", 2) == 2);
+  size_t bytes = 0;
+  size_t descriptors = 0;
+  while (bytes < 5) {
+    const Result<ReceivedFrame> got = ReceiveFrame(pair.far.get(), 16, 4);
+    if (!CHECK(got.ok() && !got.value().bytes.empty())) break;
+    bytes += got.value().bytes.size();
+    descriptors += got.value().descriptors.size();
+    CHECK(got.value().descriptors.empty() || bytes >= 3);
+  }
+  CHECK(bytes == 5 && descriptors == 2);
   CHECK(check::CountDescriptors() == before);
 }
 

@@ -6,6 +6,7 @@ import { HOST_COMMANDS } from "./specs/host.js";
 import { INVENTORY_COMMANDS } from "./specs/inventory.js";
 import { LEASING_COMMANDS } from "./specs/leasing.js";
 import { POLICY_COMMANDS } from "./specs/policy.js";
+import { PUSHING_COMMANDS } from "./specs/pushing.js";
 import { TOOL_COMMANDS } from "./specs/tool.js";
 import { VMM_COMMANDS } from "./specs/vmm.js";
 
@@ -30,7 +31,7 @@ export interface CommandGroup {
 export const COMMAND_GROUPS: readonly CommandGroup[] = [
   { title: "Devices", commands: INVENTORY_COMMANDS },
   { title: "Leases", commands: LEASING_COMMANDS },
-  { title: "Virtual machines", commands: VMM_COMMANDS },
+  { title: "Virtual machines", commands: [...VMM_COMMANDS, ...PUSHING_COMMANDS] },
   { title: "Policy", commands: POLICY_COMMANDS },
   { title: "Daemon and host", commands: HOST_COMMANDS },
   { title: "aperturectl itself", commands: TOOL_COMMANDS },

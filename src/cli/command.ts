@@ -27,6 +27,8 @@ export type CommandName =
   | "successor"
   | "exec"
   | "args"
+  | "plug"
+  | "serve-iommufd"
   | "leases"
   | "release"
   | "host"

@@ -8,7 +8,7 @@ export const EXIT = {
   usage: { code: 2, when: "wrong command, option or value" },
   notFound: { code: 3, when: "no such device, region or lease" },
   denied: { code: 4, when: "policy or permissions deny it" },
-  unavailable: { code: 5, when: "the daemon is not there or is stopping" },
+  unavailable: { code: 5, when: "the daemon, or a VMM's socket, is not there or has gone" },
   conflict: { code: 6, when: "the device's state does not allow it: busy, quarantined, wrong driver" },
   exhausted: { code: 7, when: "a limit is reached: leases, descriptors, connections" },
   timeout: { code: 124, when: "no answer in time" },

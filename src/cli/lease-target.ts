@@ -28,7 +28,7 @@ export function leaseTerms({ values }: Pick<CommandCall, "values">): LeaseTerms 
   const mode = text === undefined ? undefined : MODES[text];
   if (text !== undefined && mode === undefined)
     throw new CliError("usage", `--mode: \`${printable(text)}\` is neither hand_off nor retain`);
-  const maxDurationMs = milliseconds(values.get("max-duration"), "max-duration");
+  const maxDurationMs = seconds(values.get("max-duration"), "max-duration");
   return { ...(mode === undefined ? {} : { mode }), ...(maxDurationMs === undefined ? {} : { maxDurationMs }) };
 }
 
@@ -36,11 +36,12 @@ export function leaseTerms({ values }: Pick<CommandCall, "values">): LeaseTerms 
 export function ticketOptions({ values }: Pick<CommandCall, "values">): TicketOptions {
   const text = values.get("uid");
   if (text !== undefined && !/^\d{1,10}$/.test(text)) throw new CliError("usage", `--uid: \`${printable(text)}\` is no user's number`);
-  const lifetimeMs = milliseconds(values.get("lifetime"), "lifetime");
+  const lifetimeMs = seconds(values.get("lifetime"), "lifetime");
   return { ...(text === undefined ? {} : { uid: Number(text) }), ...(lifetimeMs === undefined ? {} : { lifetimeMs }) };
 }
 
-function milliseconds(text: string | undefined, option: string): number | undefined {
+/** Seconds of an option as milliseconds; undefined: not given. Throws CliError (usage). */
+export function seconds(text: string | undefined, option: string): number | undefined {
   if (text === undefined) return undefined;
   if (!/^\d{1,8}(\.\d{1,3})?$/.test(text)) throw new CliError("usage", `--${option}: \`${printable(text)}\` is no number of seconds`);
   return Math.round(Number(text) * 1000);

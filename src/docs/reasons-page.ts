@@ -1,7 +1,9 @@
 // docs/REASONS.md from the broker's table of reasons and the client library's own.
 
 import { EXIT_CODES, REASONS, type Reason, reasonRow, type Told } from "../broker/refusal.js";
+import { exitCodeOf } from "../cli/exit-code.js";
 import { CLIENT_REASONS } from "../client/errors.js";
+import { PUSH_REASONS, PushError, type PushReason } from "../push/errors.js";
 import { code, table } from "./markdown.js";
 
 const TOLD: Readonly<Record<Told, string>> = { GOODBYE: "GOODBYE", BOTH: "call, GOODBYE" };
@@ -50,6 +52,21 @@ errno when a system call of the process failed (\`SystemCallError\`: \`EBUSY\`, 
 ${table(
   ["reason", "code", "when"],
   Object.entries(CLIENT_REASONS).map(([reason, { code: status, when }]) => [code(reason), status, when]),
+)}
+
+## Of giving devices to a running VM
+
+\`PushError\` of \`aperture/push\`, and of the commands that use it ([VMM-PUSH.md](VMM-PUSH.md)). What was done until then is undone as far as the VMM still answers, and the commands
+give the lease back.
+
+${table(
+  ["reason", "code", "exit", "when"],
+  (Object.keys(PUSH_REASONS) as PushReason[]).map((reason) => [
+    code(reason),
+    PUSH_REASONS[reason].code,
+    String(exitCodeOf(new PushError(reason, ""))),
+    PUSH_REASONS[reason].when,
+  ]),
 )}
 `;
 }

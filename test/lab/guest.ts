@@ -64,6 +64,8 @@ async function writeResultsFolder(results: string, plan: GuestPlan): Promise<voi
     HOME: "/root",
     TERM: process.env.TERM ?? "linux",
     APERTURE_LAB_WORLD: plan.world,
+    // For a machine inside the machine.
+    APERTURE_LAB_KERNEL: plan.kernel,
   };
   const assignments = (values: Readonly<Record<string, string>>) =>
     Object.entries(values).map(([name, value]) => `${name}=${quoted(value)}`);

@@ -10,6 +10,12 @@ const REGIONS: OptionSpec = {
   summary: "lease only these VFIO regions of one device, for example 2,4",
 };
 
+export const MAX_DURATION: OptionSpec = {
+  name: "max-duration",
+  value: "SECONDS",
+  summary: "the daemon asks for the lease back after so long (default: as long as policy allows)",
+};
+
 const TERMS: readonly OptionSpec[] = [
   {
     name: "mode",
@@ -17,14 +23,10 @@ const TERMS: readonly OptionSpec[] = [
     summary: "hand_off (default), or retain: the lease can pass to a successor process",
     words: ["hand_off", "retain"],
   },
-  {
-    name: "max-duration",
-    value: "SECONDS",
-    summary: "the daemon asks for the lease back after so long (default: as long as policy allows)",
-  },
+  MAX_DURATION,
 ];
 
-const TICKET: OptionSpec = {
+export const TICKET: OptionSpec = {
   name: "ticket",
   value: "FROM",
   summary: "take the lease of a ticket instead of naming devices: a file, `-` for stdin, or `env` for $APERTURE_TICKET",
