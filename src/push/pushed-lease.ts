@@ -48,9 +48,9 @@ export const UNPLUG_MS = 60_000;
 /** Everything else is answered at once. */
 export const ANSWER_MS = 10_000;
 
-/** The name of a device that was given none: letters, digits, `-`, `.` and `_` are what QEMU takes, a letter first. */
+/** The name of a device that was given none, the same as in ready-made arguments. QEMU takes letters, digits, `-`, `.` and `_`, a letter first. */
 export function idOf(address: string): string {
-  return `vfio-${address.replaceAll(":", "-")}`;
+  return `vfio-${address.replace(/[:.]/g, "-")}`;
 }
 
 export interface LeasedForVmm {

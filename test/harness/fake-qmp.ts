@@ -24,6 +24,8 @@ export class FakeQmp {
   });
   /** Instead of an answer: this error, by command. */
   readonly refusals = new Map<string, string>();
+  /** Refuses, as refusals, before it takes the descriptor: an unknown type of object or device. */
+  readonly unknown = new Map<string, string>();
   /** Instead of an answer: these bytes, by command. Empty: nothing at all. */
   readonly instead = new Map<string, string>();
   /** Sent before each answer. */
@@ -122,6 +124,8 @@ export class FakeQmp {
     const error = (desc: string): object => ({ error: { class: "GenericError", desc } });
     const text = (name: string): string => String(args[name]);
     const take = (into: Map<string, number>, id: string): object => {
+      const unknown = this.unknown.get(execute);
+      if (unknown !== undefined) return error(unknown);
       const fd = this.#named.get(text("fd"));
       if (fd === undefined) return error(`File descriptor named '${text("fd")}' has not been found`);
       this.#named.delete(text("fd"));

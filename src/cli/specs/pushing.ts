@@ -28,7 +28,7 @@ export const PUSHING_COMMANDS: readonly CommandSpec[] = [
         value: "LIST",
         summary: "QEMU's bus for each device in order, for example rp1,rp2: a PCI Express port takes one (default: QEMU chooses)",
       },
-      { name: "id", value: "LIST", summary: "the VMM's name for each device in order (default: vfio-0000-01-00.0 and so on)" },
+      { name: "id", value: "LIST", summary: "the VMM's name for each device in order (default: vfio-0000-01-00-0 and so on)" },
       { name: "unplug-timeout", value: "SECONDS", summary: "how long the guest may take to let go of a device (default 60)" },
       MAX_DURATION,
       TICKET,

@@ -96,12 +96,12 @@ describe("[real sockets] plugging into QEMU", () => {
     const plugged = await plug();
     assert.deepEqual(qemu.holds, {
       [OBJECT]: lease.files["iommufd"],
-      "vfio-0000-01-00.0": lease.files[GPU],
-      "vfio-0000-02-00.0": lease.files[NIC],
+      "vfio-0000-01-00-0": lease.files[GPU],
+      "vfio-0000-02-00-0": lease.files[NIC],
     });
     await plugged.unplug();
     const out = qemu.commands.filter(({ execute }) => execute === "device_del").map(({ arguments: { id } }) => id);
-    assert.deepEqual(out, ["vfio-0000-02-00.0", "vfio-0000-01-00.0"]);
+    assert.deepEqual(out, ["vfio-0000-02-00-0", "vfio-0000-01-00-0"]);
     assert.deepEqual(qemu.holds, {});
   });
 
@@ -120,7 +120,7 @@ describe("[real sockets] plugging into QEMU", () => {
     lease = new TestLease([GPU]);
     const second = await plug();
     qemu.eject("another");
-    qemu.eject("vfio-0000-01-00.0");
+    qemu.eject("vfio-0000-01-00-0");
     assert.equal(await second.gone, "UNPLUGGED");
   });
 
@@ -134,7 +134,14 @@ describe("[real sockets] plugging into QEMU", () => {
       await lease.closeDescriptors();
       lease = new TestLease([GPU]);
       await monitor?.plug(lease);
-      assert.deepEqual(qemu.holds, { [OBJECT]: lease.files["iommufd"], "vfio-0000-01-00.0": lease.files[GPU] });
+      assert.deepEqual(qemu.holds, { [OBJECT]: lease.files["iommufd"], "vfio-0000-01-00-0": lease.files[GPU] });
+    });
+  }
+
+  for (const command of ["object-add", "device_add"]) {
+    it(`refused at ${command} before QEMU has looked at the descriptor: that is taken back too`, async () => {
+      qemu.unknown.set(command, "'vfio-pci' is not a valid device model name");
+      await refused("VMM_REFUSED", /not a valid device model name/);
     });
   }
 
@@ -232,20 +239,20 @@ describe("[real sockets] plugging into QEMU", () => {
     await assert.rejects(plugged.unplug(), { reason: "GUEST_REFUSED", code: "ABORTED" });
     qemu.guest = "is silent";
     await assert.rejects(plugged.unplug({ timeoutMs: 100 }), { reason: "GUEST_SILENT", code: "DEADLINE_EXCEEDED" });
-    assert.equal(qemu.holds["vfio-0000-01-00.0"], lease.files[GPU]);
+    assert.equal(qemu.holds["vfio-0000-01-00-0"], lease.files[GPU]);
   });
 
   it("a device that QEMU is taking out already is waited for", async () => {
     const plugged = await plug();
     qemu.guest = "is silent";
-    qemu.refusals.set("device_del", "Device vfio-0000-01-00.0 is already in the process of unplug");
+    qemu.refusals.set("device_del", "Device vfio-0000-01-00-0 is already in the process of unplug");
     const done = plugged.unplug();
     await until(
       "device_del",
       () => qemu.said,
       (said) => said.includes("device_del"),
     );
-    qemu.eject("vfio-0000-01-00.0");
+    qemu.eject("vfio-0000-01-00-0");
     await done;
     assert.deepEqual(qemu.holds, {});
   });
