@@ -8,5 +8,4 @@ import "./lease.test.js";
 import "./delegation.test.js";
 import "./c-client.test.js";
 import "./start.test.js";
-import "./nested.test.js";
 import "./discovery.test.js";
