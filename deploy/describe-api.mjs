@@ -12,10 +12,12 @@ import { HealthImplementation } from "grpc-health-check";
 
 const root = resolve(dirname(fileURLToPath(import.meta.url)), "..");
 const options = { includeDirs: [join(root, "proto")] };
-const api = ["aperture/v1/device.proto", "aperture/v1/lease.proto", "aperture/v1/host.proto", "aperture/v1/vmm.proto"];
+const api = ["device", "lease", "host", "vmm", "driver"].map((name) => `aperture/v1/${name}.proto`);
 
 const own = loadSync(api, options);
-const definitions = ["DeviceService", "LeaseService", "HostService", "VmmService"].map((name) => own[`aperture.v1.${name}`]);
+const definitions = ["DeviceService", "LeaseService", "HostService", "VmmService", "DriverService"].map(
+  (name) => own[`aperture.v1.${name}`],
+);
 const server = { addService: (definition) => definitions.push(definition) };
 new HealthImplementation({}).addToServer(server);
 new ReflectionService({}).addToServer(server);

@@ -95,6 +95,7 @@ step("generating types from proto/", "src/generated/.stamp", [], ["proto", "depl
       "aperture/v1/lease.proto",
       "aperture/v1/host.proto",
       "aperture/v1/vmm.proto",
+      "aperture/v1/driver.proto",
       "google/rpc/status.proto",
     ],
   ]);

@@ -109,7 +109,7 @@ export interface FolderEntry {
  */
 export interface BlockingQueue {
   /** open(2) with O_CLOEXEC. */
-  open(path: string, access: "read" | "readwrite"): Promise<SysResult<number>>;
+  open(path: string, access: "read" | "write" | "readwrite"): Promise<SysResult<number>>;
   /** close(2). The last close of a VFIO device resets it, so this can take as long as a reset. */
   close(fd: number): Promise<SysResult<null>>;
   /** close(2) of each in this order (at most 1024), as one operation: the thread is woken once. All are closed whatever one answers; error: the first. */

@@ -70,8 +70,9 @@ std::string Args::FileName(size_t index, const char* name) const {
 Access Args::Access(size_t index, const char* name) const {
   const std::string text = Text(index, name);
   if (text == "read") return Access::kRead;
+  if (text == "write") return Access::kWrite;
   if (text == "readwrite") return Access::kReadWrite;
-  RangeFault(index, name, "\"read\" or \"readwrite\"");
+  RangeFault(index, name, "\"read\", \"write\" or \"readwrite\"");
 }
 
 std::vector<uint8_t> Args::Bytes(size_t index, const char* name) const {

@@ -17,7 +17,15 @@ std::string Name(int fd) {
 }
 
 int OpenFlags(Access access) {
-  return O_CLOEXEC | (access == Access::kRead ? O_RDONLY : O_RDWR);
+  switch (access) {
+    case Access::kRead:
+      return O_CLOEXEC | O_RDONLY;
+    case Access::kWrite:
+      return O_CLOEXEC | O_WRONLY;
+    case Access::kReadWrite:
+      break;
+  }
+  return O_CLOEXEC | O_RDWR;
 }
 
 }  // namespace

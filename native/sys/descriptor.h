@@ -11,7 +11,8 @@
 
 namespace aperture {
 
-enum class Access { kRead, kReadWrite };
+// kWrite: an attribute of sysfs that can only be written (mode 0200) refuses to be opened for reading too.
+enum class Access { kRead, kWrite, kReadWrite };
 
 Result<UniqueFd> OpenPath(const std::string& path, Access access);
 // A second open file of what fd refers to: its own offset, flags and leases, unlike a duplicate.

@@ -45,7 +45,8 @@ export class Book {
   lock(claim: Claim): void {
     for (const address of claim.members) {
       const other = this.#claims.get(address);
-      if (other) throw new Error(`${address} is locked by lease ${other.leaseId} already`);
+      if (other)
+        throw new Error(`${address} is locked by ${other.leaseId === "" ? "a change of drivers" : `lease ${other.leaseId}`} already`);
     }
     for (const address of claim.members) this.#claims.set(address, claim);
   }
@@ -78,7 +79,7 @@ export class Book {
     // Of a set that is gone, members that are still listed are free: the inventory drops the others by itself.
     const shown = row.next === "REMOVED" ? "FREE" : row.next;
     for (const address of claim.members) this.#inventory.setState(address, shown, detail);
-    if (from !== row.next) {
+    if (from !== row.next && claim.leaseId !== "") {
       this.#observer.leaseStateChanged(claim.leaseId, from, row.next, event);
       this.#onStep(claim);
     }

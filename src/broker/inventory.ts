@@ -153,6 +153,23 @@ export class Inventory {
     return this.#refreshing;
   }
 
+  /** Reads these again now, with what is tied to them: for whoever has just changed something of them. */
+  async readAgain(addresses: ReadonlySet<Address>): Promise<void> {
+    await this.#readAgain(addresses);
+  }
+
+  /** Resolves when neither the device nor another of its group is being probed. */
+  async quiet(address: Address): Promise<void> {
+    // A device that has just come free begins to be probed in a microtask.
+    await Promise.resolve();
+    for (;;) {
+      const group = this.#entries.get(address)?.facts.iommuGroup?.id;
+      const run = group === undefined ? undefined : this.#probing.get(group);
+      if (run === undefined) return;
+      await run;
+    }
+  }
+
   /** What a hint is about, and what is tied to it: a group's members show each other, a physical function its virtual ones. */
   async #readAgain(which: Which): Promise<void> {
     try {

@@ -14,8 +14,12 @@
 //                                                                   └─ QUARANTINED ←─────┘
 //
 // A lease that passes to a successor stays HELD: its devices do not notice who holds it.
+//
+// A change of drivers (driver-changes.ts) locks the same sets by the same rules, and is no lease: FREE ─REBIND→ REBINDING ─REBOUND→ FREE
 
-export type LeaseState = "FREE" | "RESERVED" | "OPENING" | "OFFERED" | "HELD" | "RELEASING" | "RESETTING" | "QUARANTINED" | "REMOVED";
+export type LeaseState =
+  | ("FREE" | "RESERVED" | "OPENING" | "OFFERED" | "HELD" | "RELEASING" | "RESETTING" | "QUARANTINED" | "REMOVED")
+  | "REBINDING";
 
 export type LeaseEvent =
   /** A client asked and policy allowed it: the whole atomic set is locked. */
@@ -44,7 +48,13 @@ export type LeaseEvent =
   /** A quarantined set is tried again: a process exited, or time has passed. */
   | "RETRY"
   /** A device of the set left the machine. */
-  | "REMOVED";
+  | "REMOVED"
+  /** The operator wants other drivers for devices of the set. */
+  | "REBIND"
+  /** The caller was answered, and the kernel has not finished: the set stays locked. */
+  | "REBIND_LATE"
+  /** The kernel has finished, whatever came of it. */
+  | "REBOUND";
 
 export type LeaseEffect =
   /** The lease ends as soon as opening has: there is nothing to close yet. */
@@ -69,6 +79,7 @@ const TABLE: Readonly<Record<LeaseState, Partial<Record<LeaseEvent, Transition>>
   FREE: {
     ACQUIRE: { next: "OPENING", effects: [] },
     RESERVE: { next: "RESERVED", effects: [] },
+    REBIND: { next: "REBINDING", effects: [] },
   },
   // Nobody has had anything: no proof and no reset are due.
   RESERVED: {
@@ -109,6 +120,11 @@ const TABLE: Readonly<Record<LeaseState, Partial<Record<LeaseEvent, Transition>>
   },
   // A device that comes back is a new one: the inventory starts it as FREE.
   REMOVED: {},
+  // No client has anything of it. Devices may come and go meanwhile, virtual functions do: the set is over when the kernel has finished.
+  REBINDING: {
+    REBIND_LATE: { next: "REBINDING", effects: [] },
+    REBOUND: { next: "FREE", effects: ["UNLOCK"] },
+  },
 };
 
 /** The row for an event in a state, or null when the event cannot happen there (it is then late, and must change nothing). */

@@ -84,7 +84,7 @@ export interface Claim {
   state: LeaseState;
   /** Words on QUARANTINED. */
   detail: string;
-  /** The lease it was made for, which may be over, and the user who had the devices last. */
+  /** The lease it was made for, which may be over, and the user who had the devices last. Empty: a change of drivers, which is no lease. */
   readonly leaseId: string;
   uid: number;
   retryDelay: number;

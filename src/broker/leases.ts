@@ -5,6 +5,9 @@ import { type Admission, admit } from "./admission.js";
 import { Book } from "./book.js";
 import { callerOf, identify, needsProgram } from "./caller.js";
 import type { Address } from "./device.js";
+import type { DriverLimits } from "./driver-change.js";
+import { DriverChanges } from "./driver-changes.js";
+import type { FormerBindings } from "./driver-control.js";
 import type { DeviceView, Inventory } from "./inventory.js";
 import { type AcquireRequest, type Claim, Lease, type LeaseSession, type LeaseView, type TicketOptions, watchProcess } from "./lease.js";
 import { LeaseEnd } from "./lease-end.js";
@@ -21,7 +24,7 @@ import { TenantMemory } from "./tenant.js";
 import { type LiveTicket, Tickets } from "./tickets.js";
 import { within } from "./within.js";
 
-export interface LeaseLimits extends RetryLimits {
+export interface LeaseLimits extends RetryLimits, DriverLimits {
   readonly leasesPerUid: number;
   /** How long an ended lease is remembered, milliseconds, and how many at the most. */
   readonly endedMs: number;
@@ -45,6 +48,8 @@ export interface GrantedLease {
 }
 
 export class Leases {
+  /** They lock devices in the same book. */
+  readonly drivers: DriverChanges;
   readonly #inventory: Inventory;
   readonly #handover: Handover;
   readonly #clock: Clock;
@@ -74,8 +79,9 @@ export class Leases {
     observer: Observer;
     limits: LeaseLimits;
     rules: readonly PolicyRule[];
-    /** Users who see and may release every lease. */
+    /** Users who see and may release every lease, and change drivers. */
     operators: readonly number[];
+    formerBindings: FormerBindings;
   }) {
     this.#inventory = deps.inventory;
     this.#handover = deps.handover;
@@ -100,6 +106,7 @@ export class Leases {
     this.#end = end;
     this.#recalls = recalls;
     this.#opening = new LeaseOpening({ ...deps, book, end, recalls });
+    this.drivers = new DriverChanges({ ...deps, book, isDraining: () => this.#draining });
     this.#succession = new Succession({ ...deps, register, end, recalls, tickets });
     deps.inventory.subscribe((change) => {
       if (change.kind === "REMOVED") this.#deviceRemoved(change.view.facts.address);

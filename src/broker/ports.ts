@@ -1,6 +1,7 @@
 // What the broker needs of the world, as interfaces. The broker imports nothing outside its folder; host, peer, handover and telemetry implement these.
 
 import type { Address, BackendName, DeviceFacts, DeviceProbe } from "./device.js";
+import type { DriverControl, DriverOutcome } from "./driver-control.js";
 import type { NumaNode } from "./facts.js";
 import type { Outcome, Refusal } from "./refusal.js";
 
@@ -103,6 +104,8 @@ export interface Host {
    * set (one IOMMU group): on legacy kernels the group opens only once, so they are proven together.
    */
   prove(devices: readonly KnownDevice[]): Promise<ProofOutcome>;
+  /** Changes of drivers. They are no operations on an open device: the broker keeps them apart from those. */
+  readonly drivers: DriverControl;
   /** Closes what the host itself holds (nothing that belongs to a lease). */
   close(): Promise<void>;
 }
@@ -205,7 +208,7 @@ export interface Clock {
 export type NewId = () => string;
 
 /** A long operation on the host. */
-export type HostOperation = "open" | "probe" | "prove" | "reset" | "scan";
+export type HostOperation = "open" | "probe" | "prove" | "reset" | "scan" | "driver_bind" | "driver_restore" | "virtual_functions";
 
 /** Tickets from the system's generator. */
 export interface TicketSource {
@@ -231,6 +234,14 @@ export interface Observer {
   handover(result: HandoverResult["result"] | "SEND_FAILED"): void;
   deviceQuarantined(address: Address, detail: string): void;
   deviceRecovered(address: Address): void;
+  /** Devices have other drivers, all that were asked for. */
+  driversChanged(peer: Peer, what: "BOUND" | "RESTORED", devices: readonly DriverOutcome[]): void;
+  virtualFunctionsSet(peer: Peer, address: Address, count: number): void;
+  driverChangeRefused(peer: Peer, refusal: Refusal): void;
+  /** The kernel has not finished a change of drivers; its caller has been answered, and the devices stay locked. */
+  driverChangeLate(addresses: readonly Address[], detail: string): void;
+  /** It has now. */
+  driverChangeSettled(addresses: readonly Address[]): void;
   /** A long operation on the host ended. */
   operation(operation: HostOperation, milliseconds: number, ok: boolean): void;
   /** A fault: a bug or an answer the code does not expect. Never thrown away. */

@@ -104,6 +104,35 @@ export const REASONS = {
     next: "wait until the device is free (WatchDevices tells), then try again; the daemon's limit is limits.call_ms",
     retryMs: 10_000,
   },
+  GROUP_CONSENT_REQUIRED: {
+    status: "FAILED_PRECONDITION",
+    next: "ask with whole_group (aperturectl driver bind --whole-group) when the named members may lose their drivers too",
+  },
+  DRIVER_UNAVAILABLE: {
+    status: "FAILED_PRECONDITION",
+    next: "install or load the named driver's module, or name another VFIO driver that the kernel has",
+  },
+  DRIVER_BUSY: {
+    status: "ABORTED",
+    next: "end what is named in the message, or wait until the device is FREE (WatchDevices tells), then try again",
+    retryMs: 5_000,
+  },
+  DRIVER_CHANGE_FAILED: {
+    status: "ABORTED",
+    next: "read the kernel log for why the driver did not take the device; aperturectl device shows which driver has it now",
+  },
+  NO_FORMER_DRIVER: {
+    status: "FAILED_PRECONDITION",
+    next: "bind it by hand (driver_override, drivers_probe): the daemon gives back only what it has taken",
+  },
+  VIRTUAL_FUNCTIONS_EXIST: {
+    status: "FAILED_PRECONDITION",
+    next: "destroy its virtual functions first (aperturectl vfs ADDRESS 0)",
+  },
+  NO_VIRTUAL_FUNCTIONS: {
+    status: "FAILED_PRECONDITION",
+    next: "choose a physical function with SR-IOV (Device.virtual_functions tells how many it can have)",
+  },
   LEASE_QUOTA: { status: "RESOURCE_EXHAUSTED", next: "release a lease first" },
   HANDOVER_PENDING: { status: "RESOURCE_EXHAUSTED", next: "acknowledge the offer that is waiting on the channel first", retryMs: 100 },
   DESCRIPTOR_LIMIT: { status: "RESOURCE_EXHAUSTED", next: "raise the daemon's RLIMIT_NOFILE, or ask for fewer devices at once" },

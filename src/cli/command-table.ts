@@ -2,6 +2,7 @@
 
 import type { CommandSpec, OptionSpec } from "./command.js";
 import { OUTPUT_FORMATS } from "./output.js";
+import { DRIVER_COMMANDS } from "./specs/driver.js";
 import { HOST_COMMANDS } from "./specs/host.js";
 import { INVENTORY_COMMANDS } from "./specs/inventory.js";
 import { LEASING_COMMANDS } from "./specs/leasing.js";
@@ -32,6 +33,7 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
   { title: "Devices", commands: INVENTORY_COMMANDS },
   { title: "Leases", commands: LEASING_COMMANDS },
   { title: "Virtual machines", commands: [...VMM_COMMANDS, ...PUSHING_COMMANDS] },
+  { title: "Drivers", commands: DRIVER_COMMANDS },
   { title: "Policy", commands: POLICY_COMMANDS },
   { title: "Daemon and host", commands: HOST_COMMANDS },
   { title: "aperturectl itself", commands: TOOL_COMMANDS },

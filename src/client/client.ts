@@ -3,6 +3,7 @@
 import { randomUUID } from "node:crypto";
 import { resolve } from "node:path";
 import { decodeDevice, decodeHostInfo, decodeLease } from "./decode.js";
+import { type BindDriverOptions, changeDriver, type DriverOptions, type DriverOutcome } from "./driver.js";
 import { GrpcCalls, required } from "./grpc-calls.js";
 import type { HeldLease, LeaseTicket } from "./held-lease.js";
 import type { AcquireOptions, LeaseAcquirer } from "./lease-acquirer.js";
@@ -26,6 +27,7 @@ import { decodeVmmArguments, encodeGetArguments, type VmmArguments, type VmmDevi
 import { watchDevices, watchLeases } from "./watch.js";
 
 const CALL_TIMEOUT_MS = 10_000;
+const SLOW_CALL_TIMEOUT_MS = 60_000;
 const PAGE_SIZE = 100;
 
 export interface ConnectOptions {
@@ -107,6 +109,36 @@ export class ApertureClient {
   /** Makes the daemon look at the machine's devices now. Throws ApertureError NOT_OPERATOR. */
   async rescan(): Promise<RescanAnswer> {
     return decodeRescan(await this.#calls.call(protoFiles().aperture.v1.HostService.service.Rescan, {}, this.#timeoutMs));
+  }
+
+  /**
+   * Gives a device to a VFIO driver; with wholeGroup all of its IOMMU group. Resolves when it can be leased. Has no timeout of its own: the daemon's limits.driver_ms holds for each
+   * device. Throws ApertureError NOT_OPERATOR, GROUP_CONSENT_REQUIRED, DRIVER_BUSY, DEVICE_BUSY and others of docs/REASONS.md: then every device has what it had before, or
+   * the message says which has not.
+   */
+  async bindDriver(address: string, options: BindDriverOptions = {}): Promise<readonly DriverOutcome[]> {
+    const { DriverService } = protoFiles().aperture.v1;
+    const request = { address, driver: options.driver ?? "", wholeGroup: options.wholeGroup ?? false };
+    return await changeDriver(this.#calls, DriverService.service.BindDriver, request, options);
+  }
+
+  /** Gives a device back to what it had before bindDriver. Throws ApertureError as bindDriver, and NO_FORMER_DRIVER. */
+  async restoreDriver(address: string, options: DriverOptions = {}): Promise<readonly DriverOutcome[]> {
+    return await changeDriver(this.#calls, protoFiles().aperture.v1.DriverService.service.RestoreDriver, { address }, options);
+  }
+
+  /**
+   * Makes so many virtual functions of a physical one, without drivers, or destroys them (0). Their addresses. Default timeout 60 s. Throws ApertureError NOT_OPERATOR,
+   * NO_VIRTUAL_FUNCTIONS, VIRTUAL_FUNCTIONS_EXIST, DEVICE_BUSY, DRIVER_BUSY.
+   */
+  async setVirtualFunctions(address: string, count: number, options: { readonly timeoutMs?: number } = {}): Promise<readonly string[]> {
+    const { DriverService } = protoFiles().aperture.v1;
+    const answer = await this.#calls.call(
+      DriverService.service.SetVirtualFunctions,
+      { address, count },
+      options.timeoutMs ?? SLOW_CALL_TIMEOUT_MS,
+    );
+    return answer.addresses;
   }
 
   /** Devices ordered by address, fetched page by page while the caller iterates. */

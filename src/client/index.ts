@@ -1,6 +1,7 @@
 // aperture/client: everything a VMM or an orchestrator written in TypeScript needs. docs/PROTOCOL.md is what it speaks.
 
 export { type ApertureClient, type ConnectOptions, connect } from "./client.js";
+export type { BindDriverOptions, DriverOptions, DriverOutcome, DriverStep } from "./driver.js";
 export {
   ApertureConnectionError,
   ApertureError,

@@ -25,6 +25,7 @@ import { ScrapeServer } from "../telemetry/scrape.js";
 import { inTraceOf } from "../telemetry/trace.js";
 import { vmmArguments } from "../vmm/arguments.js";
 import type { Config, ConfigOutcome } from "./config.js";
+import { FormerBindingsFile } from "./former-bindings-file.js";
 import { limitsOf } from "./limits.js";
 import { LiveSettings } from "./live-settings.js";
 import { makeReload } from "./reload.js";
@@ -85,6 +86,7 @@ export function compose(parts: DaemonParts): Daemon {
     limits: limits.leases,
     rules: config.policy,
     operators: [0, process.geteuid?.() ?? 0],
+    formerBindings: new FormerBindingsFile(`${sockets.grpc.path}.drivers`, process.geteuid?.() ?? 0, host.backend),
   });
 
   const listener: GrpcListener = new GrpcListener({

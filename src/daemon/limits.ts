@@ -59,6 +59,9 @@ export function limitsOf(live: LiveSettings): Limits {
       get callMs() {
         return live.now["limits.call_ms"];
       },
+      get driverMs() {
+        return live.now["limits.driver_ms"];
+      },
       get recallGraceMs() {
         return live.now["limits.recall_grace_ms"];
       },

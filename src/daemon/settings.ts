@@ -114,6 +114,13 @@ export const SETTINGS = {
     HOUR,
     "longest time in which a call is answered that waits for a device; the kernel itself waits up to 60 s for one in a reset",
   ),
+  "limits.driver_ms": milliseconds(
+    "live",
+    15_000,
+    100,
+    TEN_MINUTES,
+    "longest wait, when drivers are changed, for whoever holds a device to let go, and for the kernel to move it",
+  ),
   "limits.ticket_ms": milliseconds("live", 60_000, 1_000, 900_000, "how long a ticket works when its request does not say"),
   "limits.ticket_max_ms": milliseconds("live", 900_000, 1_000, 900_000, "longest time that a request may ask for"),
   "limits.session_requests": count("live", 32, 1, 1_024, "requests of one Session that wait for their answers; no more are read meanwhile"),

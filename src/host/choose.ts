@@ -142,7 +142,9 @@ async function iommufd(options: ChooseOptions, nodes: Nodes, reason: string): Pr
   }
   if (iommu === "FORBIDDEN") return forbidden(nodes.iommu);
   const cdevs = await stateOfAny(nodes.cdevs);
-  if (cdevs.state === "MISSING") {
+  // Said so by the configuration, and nothing bound yet: the daemon itself can bind the first device.
+  const mayBind = options.host === "iommufd" && nodes.bound.length === 0;
+  if (cdevs.state === "MISSING" && !mayBind) {
     return refused(
       "no device can be opened through iommufd",
       `there is nothing in ${join(options.devRoot, "vfio/devices")}: no device has a VFIO driver, or the kernel has no CONFIG_VFIO_DEVICE_CDEV`,

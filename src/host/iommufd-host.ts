@@ -4,6 +4,7 @@
 
 import { join } from "node:path";
 import type { Address, DeviceFacts, DeviceProbe } from "../broker/device.js";
+import type { DriverControl } from "../broker/driver-control.js";
 import type { NumaNode } from "../broker/facts.js";
 import type { Host, HostCapability, HostChange, KnownDevice, OpenedLease, OpenRequest, ProofOutcome } from "../broker/ports.js";
 import { granted, type Outcome } from "../broker/refusal.js";
@@ -72,6 +73,10 @@ export class IommufdHost implements Host {
       return { value: null, refusal: limited };
     }
     return granted(host);
+  }
+
+  get drivers(): DriverControl {
+    return this.#machine.drivers;
   }
 
   capabilities(): readonly HostCapability[] {

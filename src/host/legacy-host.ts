@@ -2,6 +2,7 @@
 // own with the groups of its devices, and a device is free when its group opens.
 
 import type { Address, DeviceFacts, DeviceProbe } from "../broker/device.js";
+import type { DriverControl } from "../broker/driver-control.js";
 import type { NumaNode } from "../broker/facts.js";
 import type {
   DescriptorInfo,
@@ -63,6 +64,10 @@ export class LegacyHost implements Host {
     capabilities.set("open_count", "UNAVAILABLE", "not needed: a group opens only when no copy of its devices' descriptors is left");
     machine.listen(options, capabilities, false);
     return granted(new LegacyHost(machine, capabilities));
+  }
+
+  get drivers(): DriverControl {
+    return this.#machine.drivers;
   }
 
   capabilities(): readonly HostCapability[] {

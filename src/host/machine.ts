@@ -18,6 +18,7 @@ import { bindKeyOf } from "./parsed-device.js";
 import type { OpenDevice } from "./probed-facts.js";
 import { SysfsScanner } from "./sysfs.js";
 import { devicesFolder, readDriver, readNames, readVfioDevices } from "./sysfs-device.js";
+import { SysfsDrivers } from "./sysfs-drivers.js";
 import { type SystemFiles, systemFiles } from "./system-file.js";
 import { type ReadableSource, type UeventCalls, Uevents } from "./uevents.js";
 
@@ -54,6 +55,7 @@ export class Machine {
   readonly observer: Pick<Observer, "fault">;
   readonly queues: DeviceQueues;
   readonly scanner: SysfsScanner;
+  readonly drivers: SysfsDrivers;
   openFiles: OpenFiles | null = null;
   readonly #leaving: LeavingDrivers;
   readonly #listeners = new Set<(change: HostChange) => void>();
@@ -69,6 +71,7 @@ export class Machine {
     this.#leaving = new LeavingDrivers(kernel, options.sysRoot);
     const overrides = new DriverOverrides(kernel, options.sysRoot);
     const files = options.systemFiles ?? systemFiles(release());
+    this.drivers = new SysfsDrivers({ native: kernel, sysRoot: options.sysRoot, devRoot: options.devRoot, overrides });
     this.scanner = new SysfsScanner(kernel, options.sysRoot, overrides, this.#leaving, options.observer, files);
   }
 

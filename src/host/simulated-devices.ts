@@ -180,7 +180,7 @@ export const SIMULATED_DEVICES: readonly SimulatedDevice[] = [
     regions: IGD_REGIONS,
   },
   // The machine's own drive: bound to its own driver, and so not leasable.
-  { ...NVME, address: at("0000:01:00.0"), driver: "nvme", vfioBound: false, group: 10, ports: [at("0000:00:06.0")], regions: [] },
+  { ...NVME, address: at("0000:01:00.0"), driver: "nvme", vfioBound: false, group: 10, ports: [at("0000:00:06.0")], regions: NVME_REGIONS },
   { ...NVME, ...VFIO, address: at("0000:02:00.0"), group: 11, ports: [at("0000:00:07.0")], regions: NVME_REGIONS },
   // Two functions of one card in one IOMMU group; the second one's driver keeps the first from VFIO. Neither has a reset of its own: only a reset of their bus clears them.
   {
@@ -209,7 +209,7 @@ export const SIMULATED_DEVICES: readonly SimulatedDevice[] = [
     physicalFunction: null,
     ports: [CARD],
     facts: AUDIO,
-    regions: [],
+    regions: [bar(0, 16n * KIB, 0), CONFIG],
   },
   {
     address: NIC,
@@ -224,7 +224,7 @@ export const SIMULATED_DEVICES: readonly SimulatedDevice[] = [
     physicalFunction: null,
     ports: [NIC_PORT],
     facts: NIC_PF,
-    regions: [],
+    regions: [bar(0, 32n * MIB, BAR_64_PREFETCHABLE), bar(3, 64n * KIB, BAR_64_PREFETCHABLE), CONFIG],
   },
   { ...VF, address: at("0000:41:01.0"), group: 14, facts: { ...NIC_VF, vfIndex: 0 }, regions: VF_REGIONS },
   { ...VF, address: at("0000:41:01.1"), group: 15, facts: { ...NIC_VF, vfIndex: 1 }, regions: VF_REGIONS },

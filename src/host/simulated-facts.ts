@@ -151,6 +151,7 @@ export const NIC_PF: SimulatedFacts = {
   link: link(16_000, 16),
   totalVfs: 128,
   interrupts: interrupts(1, 1, 512),
+  msix: msix(512, 3, 0n, 0x8000n),
 };
 
 export const NIC_VF: SimulatedFacts = {

@@ -30,15 +30,18 @@ import { initiatorsOf } from "./numa.js";
 import { assembleRegions, BAR_REGISTERS } from "./region.js";
 import { requestedRegions } from "./region-lease.js";
 import { configSpace, SIMULATED_DEVICES, type SimulatedDevice } from "./simulated-devices.js";
+import { SimulatedDrivers } from "./simulated-drivers.js";
 import { isUsable, SimulatedFiles } from "./simulated-files.js";
 import { SIMULATED_NUMA_NODES } from "./simulated-numa.js";
+import { candidatesOf, driverOf, isLeaving, type Simulated, startsAs } from "./simulated-state.js";
 
 export interface SimulatedOptions {
   readonly observer: Pick<Observer, "fault">;
   readonly devices?: readonly SimulatedDevice[];
   /**
    * Asked before each simulated system call. n counts the calls of that operation on that device from 1. An error: the call fails with it; a number: it takes so
-   * many milliseconds; null: it goes on. Operations: VFIO_DEVICE_GET_INFO, VFIO_DEVICE_GET_REGION_INFO, F_SETLEASE, open, memfd_create, VFIO_DEVICE_RESET, close.
+   * many milliseconds; null: it goes on. Operations: VFIO_DEVICE_GET_INFO, VFIO_DEVICE_GET_REGION_INFO, F_SETLEASE, open, memfd_create, VFIO_DEVICE_RESET, close;
+   * driver_override, unbind, bind, sriov_numvfs.
    */
   readonly script?: (operation: string, address: string, n: number) => SysError | number | null;
 }
@@ -46,25 +49,6 @@ export interface SimulatedOptions {
 /** Domain and bus of the outermost port, or of the device itself on the root bus. */
 function rootOf({ address, ports }: SimulatedDevice): string {
   return `pci${(ports[0] ?? address).slice(0, "0000:00".length)}`;
-}
-
-interface Simulated {
-  readonly device: SimulatedDevice;
-  readonly files: SimulatedFiles;
-  present: boolean;
-  /** Whether the VFIO driver of the table has it. LEAVING: it waits for a client that still holds a descriptor or mapping; the value says what follows. */
-  driver: "BOUND" | "UNBOUND" | "LEAVING_DRIVER" | "LEAVING_MACHINE";
-  /** Grows with every bind, as the inode of the driver link does. */
-  binding: number;
-}
-
-function isLeaving({ driver }: Simulated): boolean {
-  return driver === "LEAVING_DRIVER" || driver === "LEAVING_MACHINE";
-}
-
-/** A device that has another driver in the table keeps it; a VFIO driver is named until it has let go. */
-function driverOf({ device, driver }: Simulated): string {
-  return device.vfioBound && driver === "UNBOUND" ? "" : device.driver;
 }
 
 export class SimulatedHost implements Host {
@@ -76,6 +60,8 @@ export class SimulatedHost implements Host {
   readonly #calls = new Map<string, number>();
   readonly #capabilities: CapabilityTable;
   readonly #listeners = new Set<(change: HostChange) => void>();
+  readonly drivers: SimulatedDrivers;
+  #closed = false;
 
   private constructor(options: SimulatedOptions) {
     this.#observer = options.observer;
@@ -98,8 +84,15 @@ export class SimulatedHost implements Host {
     for (const device of options.devices ?? SIMULATED_DEVICES) {
       const { queue } = this.#queues.use(device.address);
       const files = new SimulatedFiles(device, queue, native, (operation, address) => this.#interfere(operation, address));
-      this.#devices.set(device.address, { device, files, present: true, driver: device.vfioBound ? "BOUND" : "UNBOUND", binding: 1 });
+      this.#devices.set(device.address, { device, files, present: true, ...startsAs(device), binding: 1 });
     }
+    this.drivers = new SimulatedDrivers({
+      devices: this.#devices,
+      interfere: (operation, address) => this.#interfere(operation, address),
+      letGo: (simulated) => this.#letGo(simulated),
+      tell: (address) => this.#tell(address),
+      isClosed: () => this.#closed,
+    });
   }
 
   /** Makes the devices' memory: nothing of it is allocated before somebody writes. */
@@ -151,7 +144,7 @@ export class SimulatedHost implements Host {
       infos.push({ index, flags, size, offset: 0n, sparse, type, msixMappable: false });
     }
     const registers = configSpace(device).subarray(BAR_REGISTERS.offset, BAR_REGISTERS.offset + BAR_REGISTERS.width * BAR_REGISTERS.count);
-    const assembled = assembleRegions(infos, registers, device.driver);
+    const assembled = assembleRegions(infos, registers, found.value.vfioDriver);
     if (assembled.fault !== null) throw new Error(`simulated ${device.address}: ${assembled.fault}`);
     const regions = assembled.regions.map((region) => {
       const memory = device.regions.find(({ index }) => index === region.index)?.memory;
@@ -187,7 +180,7 @@ export class SimulatedHost implements Host {
       const simulated = this.#devices.get(facts.address);
       if (simulated?.present !== true) continue;
       await this.#letGo(simulated);
-      if (isLeaving(simulated)) return { result: "STILL_HELD", detail: leavingRefusal(facts.address, simulated.device.driver).message };
+      if (isLeaving(simulated)) return { result: "STILL_HELD", detail: leavingRefusal(facts.address, simulated.vfioDriver).message };
       if (!simulated.present || simulated.driver === "UNBOUND") continue;
       const shared = await simulated.files.shared();
       if (shared.error !== null) return { result: "FAILED", detail: text(shared.error) };
@@ -199,6 +192,7 @@ export class SimulatedHost implements Host {
   }
 
   async close(): Promise<void> {
+    this.#closed = true;
     await Promise.all([...this.#devices.values()].map(({ files }) => files.close()));
     this.#queues.keepOnly(new Set());
   }
@@ -231,7 +225,7 @@ export class SimulatedHost implements Host {
 
   #bind(simulated: Simulated): void {
     simulated.present = true;
-    simulated.driver = simulated.device.vfioBound ? "BOUND" : "UNBOUND";
+    Object.assign(simulated, startsAs(simulated.device));
     simulated.binding += 1;
     this.#tell(simulated.device.address);
   }
@@ -269,7 +263,7 @@ export class SimulatedHost implements Host {
       .map((other) => ({
         address: other.device.address,
         driver: driverOf(other),
-        spoils: !other.device.vfioBound && driverOf(other) !== "",
+        spoils: other.driver === "UNBOUND" && driverOf(other) !== "",
       }))
       .sort((a, b) => (a.address < b.address ? -1 : 1));
     const gpus = all.filter((other) => other.device.driver === NVGRACE).map((other) => other.device.address);
@@ -280,18 +274,19 @@ export class SimulatedHost implements Host {
       deviceId: device.deviceId,
       classCode: device.classCode,
       driver: driverOf(simulated),
-      driverOverride: "",
+      // As a scan of sysfs: asked only where it tells why no VFIO driver has the device.
+      driverOverride: simulated.driver === "UNBOUND" ? simulated.override : "",
       iommuGroup: { id: device.group, members, viable: !members.some((member) => member.spoils), otherSpoilers: [] },
       resetMethods: device.resetMethods,
       numaNode: device.numaNode,
       physicalFunction: device.physicalFunction,
       vfioBound: simulated.driver === "BOUND",
       leaving: isLeaving(simulated),
-      bindKey: `${device.address} ${simulated.driver === "BOUND" ? device.driver : ""} ${binding}`,
+      bindKey: `${device.address} ${simulated.driver === "BOUND" ? simulated.vfioDriver : ""} ${binding}`,
       revisionId: device.facts.revisionId,
       subsystem: device.facts.subsystem,
       names: device.facts.names,
-      driverCandidates: device.facts.driverCandidates,
+      driverCandidates: candidatesOf(simulated),
       place: { root: rootOf(device), ports: device.ports, link: device.facts.link },
       virtualFunctions: device.facts.totalVfs === null ? null : { total: device.facts.totalVfs, addresses: virtual },
       vfIndex: device.facts.vfIndex,
@@ -308,7 +303,7 @@ export class SimulatedHost implements Host {
     if (refusal !== null) return { value: null, refusal };
     const simulated = this.#devices.get(address);
     if (simulated?.present !== true) return refuse("DEVICE_REMOVED", `${address}: it has left the machine`, { address });
-    if (isLeaving(simulated)) return { value: null, refusal: leavingRefusal(address, simulated.device.driver) };
+    if (isLeaving(simulated)) return { value: null, refusal: leavingRefusal(address, simulated.vfioDriver) };
     if (simulated.driver !== "BOUND") return { value: null, refusal: noVfioDriver(address, "") };
     if (!facts.bindKey.endsWith(` ${simulated.binding}`)) {
       const message = `${address}: it was bound anew since it was probed; the next scan reads it again`;

@@ -7,6 +7,7 @@ import type { MessageTypeDefinition, PackageDefinition } from "@grpc/proto-loade
 import type { Region, Region__Output } from "../generated/aperture/v1/Region.js";
 import type { VmmArguments, VmmArguments__Output } from "../generated/aperture/v1/VmmArguments.js";
 import type { ProtoGrpcType as DeviceProto } from "../generated/device.js";
+import type { ProtoGrpcType as DriverProto } from "../generated/driver.js";
 import type { Any, Any__Output } from "../generated/google/protobuf/Any.js";
 import type { BadRequest, BadRequest__Output } from "../generated/google/rpc/BadRequest.js";
 import type { ErrorInfo, ErrorInfo__Output } from "../generated/google/rpc/ErrorInfo.js";
@@ -58,9 +59,11 @@ function filesOf(set: Buffer): Buffer[] {
   return files;
 }
 
-type V1 = (DeviceProto & LeaseProto & HostProto & VmmProto)["aperture"]["v1"];
+type V1 = (DeviceProto & LeaseProto & HostProto & VmmProto & DriverProto)["aperture"]["v1"];
 
-function service<Name extends "DeviceService" | "LeaseService" | "HostService" | "VmmService">(name: Name): V1[Name]["service"] {
+function service<Name extends "DeviceService" | "LeaseService" | "HostService" | "VmmService" | "DriverService">(
+  name: Name,
+): V1[Name]["service"] {
   const shape: ServiceShape = SERVICES[`aperture.v1.${name}`];
   return lateDefinition(shape, () => packageDefinition()[`aperture.v1.${name}`] as ServiceDefinition) as unknown as V1[Name]["service"];
 }
@@ -70,6 +73,7 @@ export const services = {
   lease: service("LeaseService"),
   host: service("HostService"),
   vmm: service("VmmService"),
+  driver: service("DriverService"),
 };
 
 type Codec<I extends object, O extends object> = Pick<MessageTypeDefinition<I, O>, "serialize" | "deserialize">;

@@ -11,6 +11,7 @@ import type { MakeVmmArguments } from "../broker/vmm.js";
 import { SERVICES } from "../generated/services.js";
 import { type CallHooks, observing } from "./call-observer.js";
 import { deviceService } from "./device-service.js";
+import { driverService } from "./driver-service.js";
 import { encodedDeviceService } from "./encoded-devices.js";
 import { encodedLeaseService } from "./encoded-leases.js";
 import { HealthService } from "./health.js";
@@ -81,6 +82,7 @@ export class RpcServer {
       ...leaseService({ leases, limits: deps.limits, words, unary, watchers, peerOf, onFault, onRefused, stopping: () => this.#stopping }),
     });
     this.#server.addService(services.host, { ...hostService({ host, facts, inventory, leases, reload: deps.reload, unary }) });
+    this.#server.addService(services.driver, { ...driverService({ leases, unary, peerOf, onFault, onRefused }) });
     this.#health.addTo(this.#server);
     addLate(this.#server, [SERVICES["grpc.reflection.v1.ServerReflection"], SERVICES["grpc.reflection.v1alpha.ServerReflection"]], () => {
       // All that the library reads of a package definition is its file descriptors.

@@ -32,7 +32,9 @@ const HANDOVER_RESULTS = all<HandoverResult["result"] | "SEND_FAILED">({
   ...{ ACKNOWLEDGED: true, SHORT: true, NOT_ACKNOWLEDGED: true, SEND_FAILED: true },
 });
 const HOST_CHANGES = all<HostChange["kind"]>({ DEVICES: true, ALL: true, CLOSED: true });
-const OPERATIONS = all<HostOperation>({ open: true, probe: true, prove: true, reset: true, scan: true });
+const OPERATIONS = all<HostOperation>({
+  ...{ open: true, probe: true, prove: true, reset: true, scan: true, driver_bind: true, driver_restore: true, virtual_functions: true },
+});
 
 /** Why the daemon closes a connection or a channel by itself. The reasons among them are what a GOODBYE says. */
 export type PeerRejection =

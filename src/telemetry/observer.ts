@@ -1,6 +1,7 @@
 // Observer of the broker: every event to the log and to the metrics.
 
 import type { Address } from "../broker/device.js";
+import type { DriverOutcome } from "../broker/driver-control.js";
 import type { EndCause, HandoverResult, HostOperation, Observer, OpenRequest, Peer, RecallCause } from "../broker/ports.js";
 import type { Refusal } from "../broker/refusal.js";
 import type { Log } from "./log.js";
@@ -75,6 +76,28 @@ export class TelemetryObserver implements Observer {
   deviceRecovered(address: Address): void {
     this.metrics?.recoveries.inc();
     this.#log.write("device.recovered", { pci_address: address }, "quarantined device is free again");
+  }
+
+  driversChanged(peer: Peer, what: "BOUND" | "RESTORED", devices: readonly DriverOutcome[]): void {
+    const drivers = devices.map(({ address, before, driver }) => `${address}: ${before || "none"} -> ${driver || "none"}`);
+    if (what === "BOUND") this.#log.write("driver.bound", { drivers, peer }, "devices given to VFIO drivers");
+    else this.#log.write("driver.restored", { drivers, peer }, "devices given back to their drivers");
+  }
+
+  virtualFunctionsSet(peer: Peer, address: Address, count: number): void {
+    this.#log.write("virtual_functions.set", { pci_address: address, count, peer }, "virtual functions set");
+  }
+
+  driverChangeRefused(peer: Peer, refusal: Refusal): void {
+    this.#log.write("driver.refused", { reason: refusal.reason, why: refusal.message, peer }, "change of drivers refused");
+  }
+
+  driverChangeLate(addresses: readonly Address[], detail: string): void {
+    this.#log.write("driver.late", { pci_addresses: addresses, why: detail }, "change of drivers not finished");
+  }
+
+  driverChangeSettled(addresses: readonly Address[]): void {
+    this.#log.write("driver.settled", { pci_addresses: addresses }, "late change of drivers finished");
   }
 
   operation(operation: HostOperation, milliseconds: number, ok: boolean): void {

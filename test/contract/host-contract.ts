@@ -14,6 +14,8 @@ export interface ContractFixture {
   /** Two devices that nobody holds, in different IOMMU groups. */
   readonly first: string;
   readonly second: string;
+  /** A device that a driver of the host's has, and that nobody uses. */
+  readonly hostBound: string;
   /** A mappable region of the first. */
   readonly region: number;
   /** Kinds of the descriptors of a device lease of one device, in order. */
@@ -352,6 +354,32 @@ export function hostContract(fixture: ContractFixture): void {
       assert.equal(await resultOfProof(first), "STILL_HELD", "the broker's own lease counts as a holder");
       await lease.close();
     }
+
+    balanced("a device goes to VFIO and back: each time the kernel's word is what a scan says", async () => {
+      const address = parseAddress(fixture.hostBound) ?? assert.fail(fixture.hostBound);
+      const { drivers } = host;
+      const before = (await drivers.binding(address)) ?? assert.fail(`there is no ${address}`);
+      assert.deepEqual([before.vfio, before.driver === "", before.override], [false, false, ""]);
+      assert.deepEqual(await drivers.users(address), []);
+      const steps: string[] = [];
+      const options = { onStep: (action: string) => void steps.push(action), wanted: () => true };
+      value(await drivers.load("vfio-pci", "vfio-pci", 5_000));
+      value(await drivers.move(address, { driver: "vfio-pci", override: "vfio-pci" }, true, options));
+      assert.deepEqual(await drivers.binding(address), { driver: "vfio-pci", override: "vfio-pci", vfio: true });
+      const facts = await factsOf(address);
+      assert.deepEqual([facts.driver, facts.vfioBound, facts.iommuGroup?.viable], ["vfio-pci", true, true]);
+      const probe = value(await host.probe(facts));
+      await assertFree({ facts, probe });
+      value(await drivers.move(address, before, false, options));
+      assert.deepEqual(await drivers.binding(address), before);
+      const after = await factsOf(address);
+      assert.deepEqual([after.driver, after.vfioBound], [before.driver, false]);
+      assert.deepEqual(steps, ["UNBINDING", "BINDING", "UNBINDING", "BINDING"]);
+      assert.equal(reasonOf(await drivers.load("no_such_vfio_pci", "no_such_vfio_pci", 5_000)), "DRIVER_UNAVAILABLE");
+      const nobody = parseAddress("0000:7f:1f.7") ?? assert.fail();
+      assert.equal(await drivers.binding(nobody), null);
+      assert.notEqual(reasonOf(await drivers.move(nobody, { driver: "vfio-pci", override: "" }, true, options)), "granted");
+    });
 
     balanced("no call that reaches the device keeps the event loop from turning", async () => {
       // A call that waits on this thread does so every time; a starved machine makes pauses here and there. So only what paused in each of three rounds counts.

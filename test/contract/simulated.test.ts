@@ -24,6 +24,7 @@ for (const [first, second, region, notBars, iommu] of [
     first,
     second,
     region,
+    hostBound: "0000:01:00.0",
     notBars,
     iommu,
     kinds: (regions) => new Array<"REGION">(regions).fill("REGION"),

@@ -1,6 +1,7 @@
 // A whole broker on fakes: what the unit tests of the rules start from.
 
 import type { Address } from "../../src/broker/device.js";
+import type { FormerBinding, FormerBindings } from "../../src/broker/driver-control.js";
 import { Inventory } from "../../src/broker/inventory.js";
 import type { AcquireRequest, LeaseView } from "../../src/broker/lease.js";
 import { type GrantedLease, Leases } from "../../src/broker/leases.js";
@@ -20,6 +21,8 @@ export const ANYBODY: PolicyRule = {
 
 /** How long a call waits for a device. */
 export const CALL_MS = 70_000;
+/** How long holders and the kernel get when drivers are changed. */
+export const DRIVER_MS = 15_000;
 /** From a recall to the end. */
 export const GRACE_MS = 30_000;
 
@@ -30,6 +33,20 @@ export interface FakeBroker {
   readonly observer: RecordingObserver;
   readonly inventory: Inventory;
   readonly leases: Leases;
+  readonly formerBindings: FakeFormerBindings;
+}
+
+/** A file that is always there. */
+export class FakeFormerBindings implements FormerBindings {
+  kept: readonly FormerBinding[] = [];
+
+  async load(): Promise<readonly FormerBinding[]> {
+    return this.kept;
+  }
+
+  async save(all: readonly FormerBinding[]): Promise<void> {
+    this.kept = all;
+  }
 }
 
 export async function fakeBroker(
@@ -55,7 +72,9 @@ export async function fakeBroker(
     retryMaxMs: 30_000,
     recallGraceMs: GRACE_MS,
     callMs: CALL_MS,
+    driverMs: DRIVER_MS,
   };
+  const formerBindings = new FakeFormerBindings();
   const leases = new Leases({
     host,
     inventory,
@@ -67,10 +86,11 @@ export async function fakeBroker(
     limits,
     rules,
     operators: [0],
+    formerBindings,
   });
   await inventory.refresh();
   await inventory.settled();
-  return { host, clock, handover, observer, inventory, leases };
+  return { host, clock, handover, observer, inventory, leases, formerBindings };
 }
 
 /** Tickets 1, 2, 3, ... whose digests are not themselves. */

@@ -2,6 +2,7 @@
 // leases open on one device, a lease closed twice, a proof never closed).
 
 import type { Address, DeviceFacts, DeviceProbe } from "../../src/broker/device.js";
+import type { DriverControl } from "../../src/broker/driver-control.js";
 import type { DescriptorInfo, Host, HostChange, KnownDevice, OpenedLease, OpenRequest, ProofOutcome } from "../../src/broker/ports.js";
 import { granted, type Outcome, refuse } from "../../src/broker/refusal.js";
 import { BARE_PROBE, UNKNOWN_FACTS } from "./facts.js";
@@ -25,6 +26,15 @@ export interface FakeDevice {
   notReady: string | null;
   /** What a hot reset takes down with it. */
   resetSet: readonly Address[] | null;
+  /** A driver of the host's that has it while vfioBound is false; empty: none. */
+  hostDriver: string;
+  override: string;
+  /** Taking it from its driver: goes on when this does. */
+  unbinding: (() => Promise<void>) | null;
+  /** No driver takes it from now on, but this one. */
+  takenOnlyBy: string | null;
+  /** Who uses it. */
+  users: readonly string[];
 }
 
 export class FakeHost implements Host {
@@ -53,6 +63,7 @@ export class FakeHost implements Host {
           failOpen: false,
           notReady: null,
           resetSet: null,
+          ...{ hostDriver: "", override: "", unbinding: null, takenOnlyBy: null, users: [] },
         };
         this.devices.set(address, { address, group, ...flags });
       }
@@ -93,18 +104,18 @@ export class FakeHost implements Host {
     return wanted.map((device): DeviceFacts => {
       const members = present
         .filter((other) => other.group === device.group)
-        .map((other) => ({ address: other.address, driver: "vfio-pci", spoils: false }));
+        .map((other) => ({ address: other.address, driver: driverOf(other), spoils: !other.vfioBound && other.hostDriver !== "" }));
       return {
         ...{
           address: device.address,
           vendorId: 1,
           deviceId: 2,
           classCode: 3,
-          driver: device.vfioBound || device.leaving ? "vfio-pci" : "",
+          driver: driverOf(device),
           driverOverride: "",
         },
         ...{
-          iommuGroup: { id: device.group, members, viable: true, otherSpoilers: [] },
+          iommuGroup: { id: device.group, members, viable: !members.some(({ spoils }) => spoils), otherSpoilers: [] },
           resetMethods: [],
           numaNode: null,
           physicalFunction: null,
@@ -195,4 +206,43 @@ export class FakeHost implements Host {
   }
 
   async close(): Promise<void> {}
+
+  /** Modules that a load brings. */
+  readonly loadable = new Set(["vfio-pci", "nvme"]);
+  /** Every move that was begun, as `ADDRESS DRIVER`. */
+  readonly moves: string[] = [];
+
+  readonly drivers: DriverControl = {
+    binding: async (address) => {
+      await this.between("binding");
+      const device = this.device(address);
+      return device.present ? { driver: driverOf(device), override: device.override, vfio: device.vfioBound } : null;
+    },
+    load: async (driver) => (this.loadable.has(driver) ? granted(null) : refuse("DRIVER_UNAVAILABLE", `there is no ${driver}`)),
+    users: async (address) => this.device(address).users,
+    move: async (address, to, vfio, { onStep, wanted }) => {
+      const device = this.device(address);
+      this.moves.push(`${address} ${to.driver || "none"}`);
+      if (driverOf(device) !== "" && driverOf(device) !== to.driver) {
+        onStep("UNBINDING");
+        await device.unbinding?.();
+        Object.assign(device, { vfioBound: false, hostDriver: "" });
+      }
+      if (!wanted()) return refuse("DRIVER_CHANGE_FAILED", "nobody waits for it any more");
+      await this.between("bind");
+      if (to.driver !== "") {
+        onStep("BINDING");
+        if (device.takenOnlyBy !== null && device.takenOnlyBy !== to.driver)
+          return refuse("DRIVER_CHANGE_FAILED", `${to.driver} did not take ${address}`);
+        Object.assign(device, vfio ? { vfioBound: true } : { hostDriver: to.driver });
+      }
+      device.override = to.override;
+      return granted(null);
+    },
+    setVirtualFunctions: async () => refuse("DRIVER_CHANGE_FAILED", "no fake device has virtual functions"),
+  };
+}
+
+function driverOf({ vfioBound, leaving, hostDriver }: FakeDevice): string {
+  return vfioBound || leaving ? "vfio-pci" : hostDriver;
 }

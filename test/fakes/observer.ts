@@ -1,3 +1,4 @@
+import type { DriverOutcome } from "../../src/broker/driver-control.js";
 import type { Observer, Peer } from "../../src/broker/ports.js";
 import type { Refusal } from "../../src/broker/refusal.js";
 
@@ -37,6 +38,22 @@ export class RecordingObserver implements Observer {
     this.quarantined.push(address);
   }
   deviceRecovered(): void {}
+  readonly drivers: string[] = [];
+  driversChanged(_peer: Peer, what: string, devices: readonly DriverOutcome[]): void {
+    this.drivers.push(`${what} ${devices.map(({ address, before, driver }) => `${address} ${before}->${driver}`).join(", ")}`);
+  }
+  virtualFunctionsSet(_peer: Peer, address: string, count: number): void {
+    this.drivers.push(`VFS ${address} ${count}`);
+  }
+  driverChangeRefused(_peer: Peer, refusal: Refusal): void {
+    this.drivers.push(`REFUSED ${refusal.reason}`);
+  }
+  driverChangeLate(addresses: readonly string[]): void {
+    this.drivers.push(`LATE ${addresses.join(" ")}`);
+  }
+  driverChangeSettled(addresses: readonly string[]): void {
+    this.drivers.push(`SETTLED ${addresses.join(" ")}`);
+  }
   operation(): void {}
   fault(where: string, error: unknown): void {
     this.faults.push([where, error]);

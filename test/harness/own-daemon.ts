@@ -4,6 +4,7 @@
 import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Address, DeviceFacts, DeviceProbe } from "../../src/broker/device.js";
+import type { DriverControl } from "../../src/broker/driver-control.js";
 import type { NumaNode } from "../../src/broker/facts.js";
 import type { Host, HostCapability, HostChange, KnownDevice, OpenedLease, OpenRequest, ProofOutcome } from "../../src/broker/ports.js";
 import type { Outcome } from "../../src/broker/refusal.js";
@@ -29,6 +30,10 @@ export class AlteredHost implements Host {
 
   constructor(simulated: SimulatedHost) {
     this.simulated = simulated;
+  }
+
+  get drivers(): DriverControl {
+    return this.simulated.drivers;
   }
 
   capabilities(): readonly HostCapability[] {

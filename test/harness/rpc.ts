@@ -9,7 +9,7 @@ import type { Status__Output } from "../../src/generated/google/rpc/Status.js";
 
 type Method<Answer> = Pick<MethodDefinition<never, never, never, Answer>, "path" | "requestSerialize" | "responseDeserialize">;
 
-export const { DeviceService, LeaseService, HostService, VmmService } = protoFiles().aperture.v1;
+export const { DeviceService, LeaseService, HostService, VmmService, DriverService } = protoFiles().aperture.v1;
 
 /** Metadata of a request. */
 type Headers = Readonly<Record<string, string>>;

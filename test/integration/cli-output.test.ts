@@ -31,6 +31,9 @@ const PRINTING: Readonly<
   host: { args: [], shape: "one", name: /^[0-9a-f-]{36}$/ },
   "policy test": { args: ["--device", GPU], shape: "one", name: /^allowed$/ },
   "policy reload": { args: [], shape: "one", name: /^applied$/ },
+  "driver bind": { args: [NVME], shape: "list", name: /^0000:02:00\.0$/ },
+  "driver restore": { args: ["0000:01:00.0"], shape: "list", name: /^0000:01:00\.0$/ },
+  vfs: { args: ["0000:41:00.0", "2"], shape: "list", name: /^0000:41:01\.[01]$/ },
   rescan: { args: [], shape: "one", name: /^\d+$/ },
   doctor: { args: [], shape: "list", name: /^(OK|NOTE|PROBLEM) [a-z ]+$/ },
 };

@@ -37,6 +37,7 @@ import {
   type Told,
   VF,
 } from "./provocation.js";
+import { DRIVER_PROVOCATIONS } from "./provocation-drivers.js";
 import { draining, servedTo } from "./provocation-servers.js";
 import { TICKET_PROVOCATIONS } from "./provocation-tickets.js";
 
@@ -342,6 +343,7 @@ export const PROVOCATIONS = {
     },
   },
   DRAINING: { rung: "altered", provoke: draining },
+  ...DRIVER_PROVOCATIONS,
   ...TICKET_PROVOCATIONS,
   PROTOCOL_VIOLATION: {
     rung: "daemon",

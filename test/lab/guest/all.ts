@@ -7,5 +7,6 @@ import "./contract.test.js";
 import "./lease.test.js";
 import "./delegation.test.js";
 import "./c-client.test.js";
+import "./drivers.test.js";
 import "./start.test.js";
 import "./discovery.test.js";

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { IommufdHost } from "../../../src/host/iommufd-host.js";
 import { LegacyHost } from "../../../src/host/legacy-host.js";
 import { hostContract } from "../../contract/host-contract.js";
-import { edu, graceHopper, igbVfs, ivshmem, testdev } from "../devices.js";
+import { edu, graceHopper, igbVfs, ivshmem, nvme, testdev } from "../devices.js";
 import { world } from "./world.js";
 
 const options = {
@@ -34,6 +34,7 @@ for (const [first, second, region, reset, notBars] of [
     first: first.address,
     second: second.address,
     region,
+    hostBound: nvme.address,
     notBars,
     iommu: world === "iommufd",
     kinds: () => (world === "iommufd" ? ["IOMMUFD", "DEVICE_UNBOUND"] : ["CONTAINER", "GROUP", "DEVICE"]),

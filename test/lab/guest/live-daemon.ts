@@ -19,6 +19,7 @@ first_call_ms = 60000
 retry_min_ms = ${TEN_MINUTES}
 retry_max_ms = ${TEN_MINUTES}
 recall_grace_ms = ${TEN_MINUTES}
+driver_ms = ${PATIENCE_MS}
 [[policy]]
 name = "root"
 uid = [0]
@@ -69,9 +70,13 @@ export class LiveDaemon {
     await this.daemon.stop();
   }
 
-  async setGrace(ms: number): Promise<void> {
+  setGrace(ms: number): Promise<void> {
+    return this.setLimit("recall_grace_ms", ms);
+  }
+
+  async setLimit(name: "recall_grace_ms" | "driver_ms", ms: number): Promise<void> {
     const file = join(this.daemon.folder, "aperture.toml");
-    writeFileSync(file, readFileSync(file, "utf8").replace(/^recall_grace_ms = .*$/m, `recall_grace_ms = ${ms}`));
+    writeFileSync(file, readFileSync(file, "utf8").replace(new RegExp(`^${name} = .*$`, "m"), `${name} = ${ms}`));
     const { applied, problems } = await this.observer.reloadConfig();
     assert.ok(applied, problems.join());
   }

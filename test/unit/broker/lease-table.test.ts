@@ -18,6 +18,9 @@ const EVENTS: readonly LeaseEvent[] = [
     "RESET_FAILED",
     "RETRY",
     "REMOVED",
+    "REBIND",
+    "REBIND_LATE",
+    "REBOUND",
   ] as const),
 ];
 

@@ -54,9 +54,11 @@ describe("[files in a temporary folder] choosing the host", () => {
     assert.match(await errorOf("auto"), /0000:01:00\.0 has a VFIO driver, but there is no node.*container/);
   });
 
-  test("iommufd without /dev/iommu, and without a device", async () => {
+  test("iommufd without /dev/iommu; without a device bound it is a start, and with one that has no node it is none", async () => {
     assert.match(await errorOf("iommufd"), /\/iommu does not exist.*CONFIG_IOMMUFD.*host = "legacy"/);
     tree.node("iommu");
+    assert.match(await errorOf("iommufd"), /IOMMU_OPTION.*ENOTTY/);
+    tree.add("0000:00:10.0", { driver: "vfio-pci", vfio: 0 });
     assert.match(await errorOf("iommufd"), /nothing in .*vfio\/devices/);
   });
 

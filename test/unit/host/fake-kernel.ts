@@ -156,7 +156,7 @@ class FakeQueue implements BlockingQueue {
     return file.device;
   }
 
-  open(path: string, access: "read" | "readwrite"): Promise<SysResult<number>> {
+  open(path: string, access: "read" | "write" | "readwrite"): Promise<SysResult<number>> {
     const { devRoot, devices } = this.#kernel;
     // sysfs files are real files of the made-up tree.
     if (!path.startsWith(devRoot)) return this.#real.open(path, access);
