@@ -51,7 +51,7 @@ export const REASONS = {
   PEER_GONE: { status: "UNAUTHENTICATED", next: "call from a process that is still running" },
   NO_VFIO_DRIVER: {
     status: "FAILED_PRECONDITION",
-    next: "bind the device to vfio-pci or its variant driver (driver_override, drivers_probe)",
+    next: "bind the device to vfio-pci or its variant driver (aperturectl driver bind, by the operator)",
   },
   DRIVER_NOT_READY: {
     status: "FAILED_PRECONDITION",
@@ -64,7 +64,7 @@ export const REASONS = {
   NO_IOMMU_GROUP: { status: "FAILED_PRECONDITION", next: "switch the IOMMU on (firmware set-up and kernel command line)" },
   GROUP_NOT_VIABLE: {
     status: "FAILED_PRECONDITION",
-    next: "bind the named members of the IOMMU group to vfio-pci, or unbind their driver",
+    next: "bind the named members of the IOMMU group too (aperturectl driver bind --whole-group), or unbind their driver",
   },
   DEVICE_NOT_READY: { status: "FAILED_PRECONDITION", next: "wait until the device's memory is ready, or reset it", retryMs: 10_000 },
   DEVICE_IN_USE: { status: "FAILED_PRECONDITION", next: "end the process that holds the device outside of Aperture" },

@@ -3,8 +3,7 @@
 import type { DriverResult__Output } from "../generated/aperture/v1/DriverResult.js";
 import type { DriverStep__Output } from "../generated/aperture/v1/DriverStep.js";
 import { type Bare, bare } from "./bare.js";
-import { ApertureError } from "./errors.js";
-import type { GrpcCalls, Method } from "./grpc-calls.js";
+import { type GrpcCalls, isServiceError, type Method, required } from "./grpc-calls.js";
 
 /** One step, told when it begins. */
 export interface DriverStep {
@@ -47,18 +46,16 @@ export async function changeDriver<Request>(
   { onStep }: DriverOptions,
 ): Promise<readonly DriverOutcome[]> {
   const stream = calls.stream(method, request);
-  return await new Promise((resolve, reject) => {
-    let devices: readonly DriverOutcome[] | null = null;
-    stream.on("data", ({ step, result }: Progress) => {
+  let devices: readonly DriverOutcome[] | null = null;
+  try {
+    for await (const progress of stream) {
+      const { step, result } = progress as Progress;
       if (step) onStep?.({ address: step.address, action: bare(step.action, "DRIVER_ACTION_"), driver: step.driver });
-      if (result) {
+      if (result)
         devices = result.devices.map(({ address, driverBefore, driver, changed }) => ({ address, driverBefore, driver, changed }));
-      }
-    });
-    stream.on("error", (error) => void calls.failure(method, error as Parameters<GrpcCalls["failure"]>[1], 0).then(reject, reject));
-    stream.on("end", () => {
-      if (devices !== null) resolve(devices);
-      else reject(new ApertureError({ reason: "INTERNAL", code: "INTERNAL", message: "the daemon's answer has no result" }));
-    });
-  });
+    }
+  } catch (error) {
+    throw isServiceError(error) ? await calls.failure(method, error, 0) : error;
+  }
+  return required(devices, "result");
 }

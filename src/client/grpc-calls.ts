@@ -80,6 +80,11 @@ export function required<T>(part: T | null, what: string): T {
   throw new ApertureError({ reason: "INTERNAL", code: "INTERNAL", message: `the daemon's answer has no ${what}` });
 }
 
+/** What a stream of grpc-js fails with. */
+export function isServiceError(error: unknown): error is grpc.ServiceError {
+  return error instanceof Error && "code" in error && "metadata" in error;
+}
+
 function noAnswer(): grpc.ServiceError {
   return Object.assign(new Error("no answer"), {
     code: grpc.status.INTERNAL,

@@ -1,11 +1,10 @@
 // Watches as async iterables. A stream is read only as fast as the caller asks, so that a slow caller gets the daemon's coalesced states instead of a queue that
 // grows here.
 
-import type { ServiceError } from "@grpc/grpc-js";
 import type { WatchDevicesResponse__Output } from "../generated/aperture/v1/WatchDevicesResponse.js";
 import type { WatchLeasesResponse__Output } from "../generated/aperture/v1/WatchLeasesResponse.js";
 import { decodeEvents, decodeLeaseEvents } from "./decode.js";
-import type { GrpcCalls, Method } from "./grpc-calls.js";
+import { type GrpcCalls, isServiceError, type Method } from "./grpc-calls.js";
 import type { DeviceEvent, DeviceFilter, LeaseEvent } from "./model.js";
 import { protoFiles } from "./proto-files.js";
 import { encodeFilter } from "./requests.js";
@@ -51,8 +50,4 @@ async function* watched<Request, Answer, Event>(
     stream.on("error", () => undefined);
     stream.cancel();
   }
-}
-
-function isServiceError(error: unknown): error is ServiceError {
-  return error instanceof Error && "code" in error && "metadata" in error;
 }

@@ -104,7 +104,11 @@ export class FakeHost implements Host {
     return wanted.map((device): DeviceFacts => {
       const members = present
         .filter((other) => other.group === device.group)
-        .map((other) => ({ address: other.address, driver: driverOf(other), spoils: !other.vfioBound && other.hostDriver !== "" }));
+        .map((other) => ({
+          address: other.address,
+          driver: other.hostDriver || "vfio-pci",
+          spoils: !other.vfioBound && other.hostDriver !== "",
+        }));
       return {
         ...{
           address: device.address,

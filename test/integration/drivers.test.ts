@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { after, afterEach, before, describe, it } from "node:test";
+import { connect } from "../../src/client/index.js";
 import type { ListDevicesResponse__Output } from "../../src/generated/aperture/v1/ListDevicesResponse.js";
 import { aperturectl } from "../harness/cli.js";
 import { DaemonProcess } from "../harness/daemon.js";
@@ -101,7 +102,7 @@ describe("[real processes, simulated host] drivers", () => {
   });
 
   it("virtual functions go only when nobody holds one, come without a driver, and are bound like others", async () => {
-    const bench = await LeaseBench.at(daemon);
+    const bench = await LeaseBench.at({ socket: daemon.socket, rebase: () => {} });
     const { channel } = await RawChannel.attached(daemon.socket);
     const { frame } = await bench.held(channel, VF1);
     const held = await ctl("vfs", PHYSICAL, "0");
@@ -178,12 +179,12 @@ describe("[real sockets, altered host] a kernel that takes its time with a drive
       config,
       script: (operation, _address, n) => (operation === "unbind" && n === 1 ? 1_500 : null),
     });
-    const bound = await aperturectl(daemon.socket, ["driver", "bind", DISK]);
-    assert.deepEqual([bound.code, bound.err.includes("has not finished taking it from nvme")], [6, true], bound.err);
-    const again = await aperturectl(daemon.socket, ["driver", "bind", DISK]);
-    assert.equal(again.code, 6);
-    assert.match(again.err, /DEVICE_BUSY/);
-    assert.equal((await seen(daemon.socket, NVME))?.state, "FREE");
+    const client = await connect({ socket: daemon.socket });
+    await assert.rejects(client.bindDriver(DISK), { reason: "DRIVER_BUSY", message: /has not finished taking it from nvme after 0\.1 s/ });
+    await assert.rejects(client.bindDriver(DISK), { reason: "DEVICE_BUSY", message: /rebinding/ });
+    assert.match((await client.device(DISK)).stateDetail, /the kernel has not finished: waiting for 0000:01:00\.0 to be taken from nvme/);
+    assert.equal((await client.device(NVME)).state, "FREE");
+    await client.close();
     await until(
       "the old driver",
       () => seen(daemon.socket, DISK),

@@ -198,7 +198,7 @@ describe("[pure] a change of drivers", () => {
     await settle();
     assert.deepEqual([stateOf(broker, A), broker.host.device(A).hostDriver, broker.host.device(A).vfioBound], ["FREE", "nvme", false]);
     assert.deepEqual(broker.host.moves, [`${A} vfio-pci`, `${A} nvme`]);
-    assert.deepEqual(broker.observer.drivers, ["REFUSED DRIVER_BUSY", `LATE ${A}`, `SETTLED ${A}`]);
+    assert.deepEqual(broker.observer.drivers, [`LATE ${A}`, "REFUSED DRIVER_BUSY", `SETTLED ${A}`]);
     healthy(broker);
   });
 

@@ -66,7 +66,7 @@ describe("[pure] drivers through sysfs", () => {
     assert.equal((await drivers.move(DISK, { driver: "nvme", override: "" }, false, options)).refusal, null);
     assert.deepEqual(await drivers.binding(DISK), { driver: "nvme", override: "", vfio: false });
     // By its name, not by whatever matches: the override names it for the moment of the probe.
-    assert.deepEqual(core.writes.slice(3), ["driver_override nvme", `unbind ${DISK}`, `drivers_probe ${DISK}`, "driver_override"]);
+    assert.deepEqual(core.writes.slice(3), ["driver_override nvme", `unbind ${DISK}`, `drivers_probe ${DISK}`, "driver_override "]);
     assert.deepEqual(steps, ["UNBINDING", "BINDING", "UNBINDING", "BINDING"]);
   });
 
@@ -74,7 +74,7 @@ describe("[pure] drivers through sysfs", () => {
     assert.equal((await drivers.move(DISK, { driver: "", override: "" }, false, OPTIONS)).refusal, null);
     assert.deepEqual(await drivers.binding(DISK), { driver: "", override: "", vfio: false });
     assert.equal((await drivers.move(NIC, { driver: "igb", override: "" }, false, OPTIONS)).refusal, null);
-    assert.deepEqual(core.writes.slice(2), ["driver_override igb", "driver_override"]);
+    assert.deepEqual(core.writes.slice(2), ["driver_override igb", "driver_override "]);
   });
 
   it("tells a driver that does not take it, with its errno; and one that takes it and is no VFIO driver", async () => {
