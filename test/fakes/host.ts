@@ -215,6 +215,8 @@ export class FakeHost implements Host {
   readonly loadable = new Set(["vfio-pci", "nvme"]);
   /** Every move that was begun, as `ADDRESS DRIVER`. */
   readonly moves: string[] = [];
+  /** Every device that a driver took. */
+  readonly taken: string[] = [];
 
   readonly drivers: DriverControl = {
     binding: async (address) => {
@@ -238,6 +240,7 @@ export class FakeHost implements Host {
         onStep("BINDING");
         if (device.takenOnlyBy !== null && device.takenOnlyBy !== to.driver)
           return refuse("DRIVER_CHANGE_FAILED", `${to.driver} did not take ${address}`);
+        this.taken.push(`${address} ${to.driver}`);
         Object.assign(device, vfio ? { vfioBound: true } : { hostDriver: to.driver });
       }
       device.override = to.override;

@@ -120,6 +120,21 @@ describe("[pure] a change of drivers", () => {
     healthy(broker);
   });
 
+  it("probes none of the set before all of it has moved", async () => {
+    const broker = await withHostDrivers([[1, 2]], A, B);
+    Object.assign(broker.host.device(B), { hostDriver: "" });
+    await broker.inventory.refresh();
+    const probed: string[] = [];
+    broker.host.between = async (step) => {
+      // What the kernel tells of the first device comes while the second is on its way.
+      if (step === "bind") await broker.inventory.refresh();
+      if (step === "probe") probed.push(`${stateOf(broker, A)} ${stateOf(broker, B)}`);
+    };
+    assert.equal((await bind(broker, A, true)).refusal, null);
+    assert.deepEqual(probed, ["FREE FREE", "FREE FREE"]);
+    healthy(broker);
+  });
+
   it("is refused while a member of the set is leased or quarantined, by name", async () => {
     const broker = await withHostDrivers([[1, 2]], A);
     Object.assign(broker.host.device(A), { hostDriver: "" });
@@ -198,6 +213,8 @@ describe("[pure] a change of drivers", () => {
     await settle();
     assert.deepEqual([stateOf(broker, A), broker.host.device(A).hostDriver, broker.host.device(A).vfioBound], ["FREE", "nvme", false]);
     assert.deepEqual(broker.host.moves, [`${A} vfio-pci`, `${A} nvme`]);
+    // The driver that nobody waits for any more has never had it.
+    assert.deepEqual(broker.host.taken, [`${A} nvme`]);
     assert.deepEqual(broker.observer.drivers, [`LATE ${A}`, "REFUSED DRIVER_BUSY", `SETTLED ${A}`]);
     healthy(broker);
   });

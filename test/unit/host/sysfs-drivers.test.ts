@@ -28,7 +28,7 @@ describe("[pure] drivers through sysfs", () => {
   beforeEach(() => {
     tree = new SysfsTree();
     core = new FakeDriverCore(tree);
-    for (const driver of ["nvme", "vfio-pci", "igb"]) core.register(driver);
+    for (const driver of ["nvme", "vfio-pci", "igb", "igbvf"]) core.register(driver);
     tree.add(DISK, { driver: "nvme", group: 5 });
     core.matching.set(DISK, "nvme");
     tree.add(NIC, { driver: "igb", group: 6 });
