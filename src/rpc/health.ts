@@ -6,7 +6,14 @@ import { SERVICES } from "../generated/services.js";
 import { addLate } from "./late-service.js";
 import { health } from "./libraries.js";
 
-const SERVED = ["", "aperture.v1.DeviceService", "aperture.v1.LeaseService", "aperture.v1.HostService", "aperture.v1.VmmService"] as const;
+const SERVED = [
+  "",
+  "aperture.v1.DeviceService",
+  "aperture.v1.LeaseService",
+  "aperture.v1.HostService",
+  "aperture.v1.VmmService",
+  "aperture.v1.DriverService",
+] as const;
 
 export class HealthService {
   #status: "SERVING" | "NOT_SERVING" = "NOT_SERVING";

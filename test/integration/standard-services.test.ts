@@ -56,6 +56,7 @@ describe("[real processes, simulated host] the standard services", () => {
       "",
       "aperture.v1.DeviceService",
       "aperture.v1.LeaseService",
+      "aperture.v1.DriverService",
       "aperture.v1.HostService",
       "aperture.v1.VmmService",
     ])
@@ -63,7 +64,7 @@ describe("[real processes, simulated host] the standard services", () => {
     const [code] = await ask((callback) => client.check({ service: "aperture.v1.Other" }, callback));
     assert.equal(code, grpc.status.NOT_FOUND);
     const [, { statuses }] = await ask((callback) => client.list({}, callback));
-    assert.equal(Object.keys(statuses as object).length, 5);
+    assert.equal(Object.keys(statuses as object).length, 6);
   });
 
   it("let health be watched until the daemon stops", async () => {
@@ -95,6 +96,7 @@ describe("[real processes, simulated host] the standard services", () => {
       const { service } = listed["list_services_response"] as { readonly service: readonly { readonly name: string }[] };
       assert.deepEqual(service.map(({ name }) => name).sort(), [
         "aperture.v1.DeviceService",
+        "aperture.v1.DriverService",
         "aperture.v1.HostService",
         "aperture.v1.LeaseService",
         "aperture.v1.VmmService",
