@@ -2,7 +2,7 @@
 
 import { join } from "node:path";
 import { type DebianRelease, debianRelease, PrivateApt } from "./apt.js";
-import { cacheFolder } from "./cache.js";
+import { addToCache, cacheFolder, newestCached } from "./cache.js";
 import { run, say, which } from "./process.js";
 
 interface Need {
@@ -79,11 +79,31 @@ async function ensure(needs: readonly Need[]): Promise<void> {
 export const ensureRunPackages = () => ensure(runNeeds);
 export const ensureKernelBuildPackages = () => ensure(kernelBuildNeeds);
 
-/** Tools of the machine's own Debian, to be unpacked without being installed. */
-export async function debianTools(): Promise<{ readonly apt: PrivateApt; readonly release: DebianRelease }> {
+/** Tools of the machine's own Debian, or of other suites, to be unpacked without being installed. */
+export async function debianTools(suites?: readonly string[]): Promise<{ readonly apt: PrivateApt; readonly release: DebianRelease }> {
   const release = await debianRelease();
   if (release === null) throw new Error("the lab takes its tools from Debian's archive, through the package sources of a Debian machine");
-  return { apt: await PrivateApt.open(join(cacheFolder(), "apt-tools"), release, [release.codename]), release };
+  const folder = suites === undefined ? "apt-tools" : `apt-tools-${suites.join("-")}`;
+  return { apt: await PrivateApt.open(join(cacheFolder(), folder), release, suites ?? [release.codename]), release };
+}
+
+/** QEMU for arm64 guests, of the same version as the machine's own and with its libraries, unpacked into the cache. */
+export async function qemuForArm(): Promise<string> {
+  await ensureRunPackages();
+  const release = await debianRelease();
+  if (release === null)
+    throw new Error("the lab takes QEMU for arm64 from Debian's archive, through the package sources of a Debian machine");
+  const { preferred } = suites(release);
+  const name = `qemu-system-arm-${preferred}`;
+  const cached = await newestCached(new RegExp(`^${name}$`));
+  if (cached !== null) return join(cached, "usr/bin/qemu-system-aarch64");
+  say(`downloading qemu-system-arm of ${preferred}`);
+  const { apt } = await debianTools([preferred]);
+  const folder = await addToCache(async (making) => {
+    await apt.unpack("qemu-system-arm", join(making, name));
+    return { name, path: join(making, name) };
+  });
+  return join(folder, "usr/bin/qemu-system-aarch64");
 }
 
 /** Kernels and kernel sources of Debian 13, also on a Debian 12 machine, whose keyring verifies them. */

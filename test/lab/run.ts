@@ -18,6 +18,7 @@ import { quoted, say, which } from "./process.js";
 import { promtoolSaysNothing } from "./promtool.js";
 import { Replay } from "./replay.js";
 import { repository } from "./repository.js";
+import { libvirtSchemaAccepts, qemuForArmAccepts, qemuForPcAccepts } from "./vmm-judges.js";
 
 const { values: options } = parseArgs({
   options: {
@@ -31,6 +32,14 @@ const { values: options } = parseArgs({
     keep: { type: "boolean", default: false },
   },
 });
+
+/** What needs no guest: other programs' word on what the daemon makes. */
+const JUDGES: readonly (readonly [string, () => Promise<void>])[] = [
+  ["[real processes, simulated host] promtool check metrics says nothing of the daemon's page", promtoolSaysNothing],
+  ["[real processes, no device] qemu-system-x86_64 -M q35 starts with the arguments that are made for it", qemuForPcAccepts],
+  ["[real processes, no device] qemu-system-aarch64 -M virt starts with the arguments for four Grace GPUs", qemuForArmAccepts],
+  ["[real processes, no device] libvirt's schema accepts the XML that is made for it", libvirtSchemaAccepts],
+];
 
 function chosenWorlds(): readonly World[] {
   if (options.world === undefined) return worlds;
@@ -122,9 +131,8 @@ const chosen = chosenWorlds();
 if (options.shell || options.exec !== undefined) {
   await runCommand(chosen[0] ?? "iommufd", options.shell ? undefined : options.exec);
 } else {
-  const name = "[real processes, simulated host] promtool check metrics says nothing of the daemon's page";
   // Before the guests: they need every processor there is.
-  if (options.world === undefined && (options.only === undefined || new RegExp(options.only).test(name)))
-    await test(name, promtoolSaysNothing);
+  for (const [name, judge] of JUDGES)
+    if (options.world === undefined && (options.only === undefined || new RegExp(options.only).test(name))) await test(name, judge);
   await testWorlds(chosen);
 }
