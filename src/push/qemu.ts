@@ -1,5 +1,6 @@
 // A QEMU that runs already: devices of a lease in by QMP, and out again. The order is QEMU's own (hw/vfio, backends/iommufd.c): the iommufd becomes an object, each device
-// names it. QEMU binds the device itself, so it must come unbound. What a failed device_add was given is closed: another attempt needs another lease.
+// names it. A QEMU that has an iommufd gets no second one: every iommufd pins the guest's memory anew, against the same RLIMIT_MEMLOCK, and a hot reset wants all devices in one.
+// QEMU binds the device itself, so it must come unbound. What a failed device_add was given is closed: another attempt needs another lease.
 
 import { PushError } from "./errors.js";
 import {
@@ -50,16 +51,21 @@ export class QemuMonitor {
     const { iommufd, devices } = forVmm(lease, options.ids);
     const { buses } = options;
     if (buses !== undefined && buses.length !== devices.length) throw new RangeError(`${buses.length} buses for ${devices.length} devices`);
-    const object = `aperture-${lease.id.slice(0, 8)}`;
-    const plugged = new QemuPlugged(this.#qmp, object);
+    const own = `aperture-${lease.id.slice(0, 8)}`;
+    const plugged = new QemuPlugged(this.#qmp);
     try {
-      await this.#give(`${object}-iommufd`, iommufd.borrow());
-      await this.#qmp.execute("object-add", { "qom-type": "iommufd", id: object, fd: `${object}-iommufd` });
+      const found = await this.#iommufdOfVm();
+      const object = found ?? own;
+      if (found === null) {
+        await this.#give(`${own}-iommufd`, iommufd.borrow());
+        await this.#qmp.execute("object-add", { "qom-type": "iommufd", id: own, fd: `${own}-iommufd` });
+        plugged.ownIommufd = own;
+      }
       for (const [index, { address, id, descriptor }] of devices.entries()) {
-        await this.#give(`${object}-device`, descriptor.borrow());
+        await this.#give(`${own}-device`, descriptor.borrow());
         const bus = buses?.[index];
         const place = bus === undefined ? {} : { bus };
-        const properties = { ...options.properties, driver: "vfio-pci", id, ...place, iommufd: object, fd: `${object}-device` };
+        const properties = { ...options.properties, driver: "vfio-pci", id, ...place, iommufd: object, fd: `${own}-device` };
         await this.#qmp.execute("device_add", properties, { timeoutMs: options.plugMs ?? PLUG_MS });
         plugged.add({ address, id });
       }
@@ -67,7 +73,7 @@ export class QemuMonitor {
       plugged.begin();
       return plugged;
     } catch (error) {
-      await this.#undo(plugged, object);
+      await this.#undo(plugged, own);
       throw withAdvice(error);
     }
   }
@@ -75,6 +81,22 @@ export class QemuMonitor {
   /** Ends the connection; what is plugged in stays in the VM. Twice is harmless. */
   close(): void {
     this.#qmp.close();
+  }
+
+  /** Name of an iommufd that QEMU has already; null: none. */
+  async #iommufdOfVm(): Promise<string | null> {
+    const listed = await this.#qmp.execute("qom-list", { path: "/objects" });
+    if (!Array.isArray(listed)) throw new PushError("VMM_PROTOCOL", "the VMM's socket answered qom-list with something else than a list");
+    const found = (listed as readonly unknown[]).find(
+      (each): each is { readonly name: string } =>
+        typeof each === "object" &&
+        each !== null &&
+        "type" in each &&
+        each.type === "child<iommufd>" &&
+        "name" in each &&
+        typeof each.name === "string",
+    );
+    return found?.name ?? null;
   }
 
   /** One descriptor a message. The next may come only when QEMU has taken this one: it drops what it has not. */
@@ -103,7 +125,8 @@ class QemuPlugged implements Plugged {
   readonly devices: PluggedDevice[] = [];
   readonly gone: Promise<VmEnd>;
   readonly #qmp: QmpConnection;
-  readonly #object: string;
+  /** The iommufd that came with these devices; null: the VM had one. */
+  ownIommufd: string | null = null;
   readonly #inside = new Set<string>();
   readonly #stopListening: () => void;
   #changed: (event: QmpEvent) => void = () => undefined;
@@ -111,9 +134,8 @@ class QemuPlugged implements Plugged {
   #began = false;
   #leaving = false;
 
-  constructor(qmp: QmpConnection, object: string) {
+  constructor(qmp: QmpConnection) {
     this.#qmp = qmp;
-    this.#object = object;
     this.gone = new Promise((resolve) => {
       this.#settleGone = resolve;
     });
@@ -139,8 +161,16 @@ class QemuPlugged implements Plugged {
     } finally {
       this.#stopListening();
     }
-    // QEMU 10 keeps the descriptor of an iommufd it was given until it ends; the object with all its mappings goes.
-    if (this.#began) await this.#qmp.execute("object-del", { id: this.#object });
+    if (this.#began && this.ownIommufd !== null) await this.#removeIommufd(this.ownIommufd);
+  }
+
+  /** QEMU 10 keeps the descriptor of an iommufd it was given until it ends; the object with all its mappings goes, unless devices that came later are in it. */
+  async #removeIommufd(object: string): Promise<void> {
+    try {
+      await this.#qmp.execute("object-del", { id: object });
+    } catch (error) {
+      if (!(error instanceof PushError) || error.reason !== "VMM_REFUSED" || !/in use/.test(error.message)) throw error;
+    }
   }
 
   async #takeOut(id: string, timeoutMs: number): Promise<void> {

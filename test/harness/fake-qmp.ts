@@ -32,6 +32,8 @@ export class FakeQmp {
   between = "";
   /** What the guest does with device_del. */
   guest: "lets go" | "refuses" | "is silent" = "lets go";
+  /** Names of iommufds that it was started with. */
+  readonly otherObjects: string[] = [];
   /** Ends of connections. */
   closedCount = 0;
   readonly #server: StreamServer;
@@ -139,6 +141,14 @@ export class FakeQmp {
     switch (execute) {
       case "qmp_capabilities":
         return refusal === undefined ? { return: {} } : error(refusal);
+      case "qom-list":
+        return {
+          return: [
+            { name: "type", type: "string" },
+            { name: "ram0", type: "child<memory-backend-ram>" },
+            ...[...this.#objects.keys(), ...this.otherObjects].map((name) => ({ name, type: "child<iommufd>" })),
+          ],
+        };
       case "getfd":
         if (refusal !== undefined) return error(refusal);
         if (this.#waiting === null) return error("No file descriptor supplied via SCM_RIGHTS");
@@ -148,12 +158,13 @@ export class FakeQmp {
       case "object-add":
         return take(this.#objects, text("id"));
       case "device_add":
-        if (!this.#objects.has(text("iommufd"))) return error(`Device '${text("iommufd")}' not found`);
+        if (!this.#objects.has(text("iommufd")) && !this.otherObjects.includes(text("iommufd")))
+          return error(`Device '${text("iommufd")}' not found`);
         return take(this.#devices, text("id"));
       case "closefd":
         return this.#drop(this.#named, text("fdname")) ? { return: {} } : error(`File descriptor named '${text("fdname")}' not found`);
       case "object-del":
-        if (this.#devices.size > 0) return error("object is in use");
+        if (this.#devices.size > 0) return error(`object '${text("id")}' is in use, can not be deleted`);
         return this.#drop(this.#objects, text("id")) ? { return: {} } : error("object not found");
       case "device_del": {
         if (refusal !== undefined) return error(refusal);

@@ -41,6 +41,14 @@ export function asVmm(words: readonly string[]): readonly [string, readonly stri
   return ["prlimit", [`--memlock=${MEMLOCK}:${MEMLOCK}`, "setpriv", ...identity, ...words]];
 }
 
+/** A folder of the VMM's user. */
+export function vmmFolder(): string {
+  const folder = mkdtempSync("/tmp/vmm-");
+  chmodSync(folder, 0o755);
+  chownSync(folder, VMM_UID, VMM_UID);
+  return folder;
+}
+
 /** aperturectl as the VMM's user. */
 export function spawnAsVmm(socket: string, args: readonly string[]): ChildProcessWithoutNullStreams {
   const [command, words] = asVmm([process.execPath, CLI, "--socket", socket, "--timeout", "120", ...args]);
@@ -65,9 +73,7 @@ export class NestedVm {
 
   /** Leases the devices, starts QEMU on them, and waits for its guest. args: QEMU's, with the words of `exec`. */
   static async start(socket: string, addresses: readonly string[], args: readonly string[]): Promise<NestedVm> {
-    const folder = mkdtempSync("/tmp/nested-");
-    chmodSync(folder, 0o755);
-    chownSync(folder, VMM_UID, VMM_UID);
+    const folder = vmmFolder();
     const [kernel, initrd] = [join(folder, "kernel"), join(folder, "initrd")];
     copyFileSync(process.env["APERTURE_LAB_KERNEL"] ?? "", kernel);
     const init = fileURLToPath(new URL("../../../../test/lab/inner-init.sh", import.meta.url));

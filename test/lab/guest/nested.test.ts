@@ -2,17 +2,19 @@
 // while it runs, and out again. One boot for all of it, because emulation inside emulation takes minutes.
 
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
-import { type ApertureClient, connect, type Device } from "../../../src/client/index.js";
+import { type ApertureClient, connect, type Device, type HeldLease } from "../../../src/client/index.js";
 import { QemuMonitor } from "../../../src/push/index.js";
 import { DaemonProcess } from "../../harness/daemon.js";
 import { descriptorsOf } from "../../harness/descriptors.js";
 import { Lines } from "../../harness/lines.js";
 import { until } from "../../harness/until.js";
 import { edu, graceHopper, igbVfs } from "../devices.js";
-import { NestedVm, spawnAsVmm, VMM_UID } from "./nested-vm.js";
+import { asVmm, NestedVm, spawnAsVmm, VMM_UID, vmmFolder } from "./nested-vm.js";
 import { vfioNode } from "./sysfs.js";
 import { world } from "./world.js";
 
@@ -78,6 +80,48 @@ describe("[lab kernel] an unprivileged QEMU inside the guest", {
     }
   });
 
+  it("a QEMU that was never let run: refuses an unknown bus, is given an iommufd and a device by another lease, and its end is noticed", async () => {
+    const before = descriptorsOf(process.pid);
+    const folder = vmmFolder();
+    const socket = join(folder, "qmp");
+    const port = ["-device", "pcie-root-port,id=rp1,chassis=1,slot=1"];
+    const [command, words] = asVmm([
+      ...["qemu-system-x86_64", "-S", "-nodefaults", "-display", "none", "-M", "q35", "-accel", "tcg", "-m", "16M"],
+      ...["-qmp", `unix:${socket},server=on,wait=off`, ...port],
+    ]);
+    const qemu = spawn(command, words, { stdio: "inherit" });
+    await until("QEMU's socket", () => existsSync(socket), Boolean, 120_000);
+    const monitor = await QemuMonitor.connect({ socket, answerMs: 60_000 });
+    const acquire = (): Promise<HeldLease> => observer.acquire({ kind: "device", addresses: [vf] }, { timeoutMs: 60_000 });
+
+    const first = await acquire();
+    await assert.rejects(monitor.plug(first, { buses: ["no-such-bus"] }), {
+      reason: "VMM_REFUSED",
+      message: /device_add: Bus 'no-such-bus' not found/,
+    });
+    assert.deepEqual((await first.release()).quarantined, []);
+
+    const second = await acquire();
+    const plugged = await monitor.plug(second, { buses: ["rp1"] });
+    assert.equal(
+      descriptorsOf(qemu.pid ?? -1).filter((name) => name.endsWith("vfio-device]") || name.includes("/dev/vfio/devices/")).length,
+      1,
+    );
+    // There is no guest that could let go.
+    await assert.rejects(plugged.unplug({ timeoutMs: 1000 }), { reason: "GUEST_SILENT" });
+    // Held by the VMM alone now, whatever the lease says.
+    assert.deepEqual((await second.release()).quarantined, [vf]);
+    qemu.kill("SIGKILL");
+    await once(qemu, "exit");
+    await free(vf);
+    monitor.close();
+    await until(
+      "descriptors of this process",
+      () => descriptorsOf(process.pid),
+      (now) => now.join() === before.join(),
+    );
+  });
+
   it("is started by `aperturectl exec` on an edu and the fake Grace Hopper: its guest lists the edu and reads its identification", async (t) => {
     const began = performance.now();
     const device = (id: string, address: string, inner: string): string[] => [
@@ -128,25 +172,7 @@ describe("[lab kernel] an unprivileged QEMU inside the guest", {
     }
   });
 
-  it("refuses a device at a bus that it has not: nothing is left of the attempt, and the next one with another lease works", async () => {
-    const before = descriptorsOf(process.pid);
-    const monitor = await QemuMonitor.connect({ socket: running().qmpSocket, answerMs: 60_000 });
-    const lease = await observer.acquire({ kind: "device", addresses: [vf] }, { timeoutMs: 60_000 });
-    await assert.rejects(monitor.plug(lease, { buses: ["no-such-bus"] }), {
-      reason: "VMM_REFUSED",
-      message: /device_add: Bus 'no-such-bus' not found/,
-    });
-    assert.deepEqual((await lease.release()).quarantined, []);
-    monitor.close();
-    assert.equal((await observer.device(vf)).state, "FREE");
-    await until(
-      "descriptors of this process",
-      () => descriptorsOf(process.pid),
-      (now) => now.join() === before.join(),
-    );
-  });
-
-  it("is given a third device while it runs, by `aperturectl plug`, and lets go of it on SIGTERM: free for the next client", async (t) => {
+  it("is given a third device while it runs, by `aperturectl plug`, in the iommufd that it has, and lets go of it on SIGTERM: free for the next client", async (t) => {
     const began = performance.now();
     const plug = spawnAsVmm(daemon.socket, [
       "plug",
@@ -182,6 +208,7 @@ describe("[lab kernel] an unprivileged QEMU inside the guest", {
     await free(vf);
     const next = await observer.acquire({ kind: "device", addresses: [vf] }, { timeoutMs: 60_000 });
     assert.deepEqual((await next.release()).quarantined, []);
+    for (const line of [...out.all, ...err.all]) t.diagnostic(line);
     t.diagnostic(`plugged in, seen, taken out, leased again: ${Math.round((performance.now() - began) / 1000)} s`);
   });
 

@@ -11,7 +11,7 @@ import { TestLease } from "./test-lease.js";
 const GPU = "0000:01:00.0";
 const NIC = "0000:02:00.0";
 const OBJECT = "aperture-6f9619ff";
-const FIRST = ["qmp_capabilities", "getfd", "object-add", "getfd", "device_add"];
+const FIRST = ["qmp_capabilities", "qom-list", "getfd", "object-add", "getfd", "device_add"];
 
 describe("[real sockets] plugging into QEMU", () => {
   let before: readonly string[];
@@ -88,6 +88,26 @@ describe("[real sockets] plugging into QEMU", () => {
       (count) => count === 1,
     );
     assert.equal(gone, false);
+  });
+
+  it("a VM that has an iommufd gets no second one: it would pin the guest's memory again", async () => {
+    qemu.otherObjects.push("iommufd0");
+    const plugged = await plug();
+    assert.deepEqual(qemu.holds, { "vfio-0000-01-00-0": lease.files[GPU] });
+    assert.equal(qemu.commands.at(-1)?.arguments["iommufd"], "iommufd0");
+    assert.equal(lease.closed, 1, "its own is closed");
+    await plugged.unplug();
+    assert.deepEqual(qemu.said, ["qmp_capabilities", "qom-list", "getfd", "device_add", "device_del"]);
+  });
+
+  it("an iommufd that a later lease's device is in stays", async () => {
+    const first = await plug();
+    const later = new TestLease([NIC]);
+    const second = await (monitor ?? assert.fail()).plug(later);
+    await first.unplug();
+    assert.deepEqual(qemu.holds, { [OBJECT]: lease.files["iommufd"], "vfio-0000-02-00-0": later.files[NIC] });
+    await second.unplug();
+    assert.deepEqual(qemu.holds, { [OBJECT]: lease.files["iommufd"] });
   });
 
   it("two devices are one iommufd; out they go in the other order", async () => {
