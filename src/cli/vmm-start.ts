@@ -22,6 +22,7 @@ export function vmmOf(call: CommandCall): VmmOptions | null {
   const options = vmmOptions(call);
   checkArgsWord(call.command, options);
   if (options === null) return null;
+  if (call.values.has("regions")) throw new CliError("usage", "a VMM takes whole devices: leave out --regions, or --for");
   const memory = options.guestMemory ?? guestMemory(options.vmm, call.command);
   const machine = options.machine ?? (options.vmm === "QEMU" ? machineOfProgram(call.command[0] ?? "") : null);
   return { ...options, ...(memory === null ? {} : { guestMemory: memory }), ...(machine === null ? {} : { machine }) };

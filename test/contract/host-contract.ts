@@ -103,6 +103,25 @@ export function hostContract(fixture: ContractFixture): void {
       await host.close();
     });
 
+    balanced("a scan tells the NUMA nodes, ordered, each with its whole row; what is said to be a device's is among them", async () => {
+      const devices = await host.scan();
+      const nodes = host.numaNodes();
+      const ids = nodes.map(({ id }) => id);
+      assert.deepEqual(
+        ids,
+        [...new Set(ids)].sort((a, b) => a - b),
+      );
+      for (const { id, distances } of nodes) {
+        assert.deepEqual(
+          distances.map(({ node }) => node),
+          ids,
+        );
+        assert.equal(distances.find(({ node }) => node === id)?.distance, 10);
+      }
+      for (const { genericInitiators } of devices)
+        for (const node of genericInitiators?.nodes ?? []) assert.equal(nodes.find(({ id }) => id === node)?.hasCpus, false);
+    });
+
     balanced("a scan lists both devices, ordered, VFIO-bound, in viable groups, and says the same twice", async () => {
       const devices = await host.scan();
       const addresses = devices.map((device) => device.address);

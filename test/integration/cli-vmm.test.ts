@@ -161,6 +161,7 @@ describe("[real processes, simulated host] aperturectl args and exec --for", () 
     for (const [args, code, message] of [
       [[NVME, "--for", "qemu", "--", qemu, "-m", "1G"], 2, /where @args stands/],
       [[NVME, "--", qemu, "@args"], 2, /--for names/],
+      [[NVME, "--for", "qemu", "--regions", "0", "--", qemu, "@args"], 2, /leave out --regions/],
       [[NVME, "--for", "libvirt", "--", qemu, "@args"], 2, /aperturectl args --for libvirt/],
       [[NVME, "--for", "qemu", "--", qemu, "@args", "fd=@devcie"], 2, /did you mean `@device`/],
       [[NVME, "--for", "qemu", "--", "no-such-vmm", "@args"], 127, /there is no command/],

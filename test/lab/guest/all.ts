@@ -8,5 +8,6 @@ import "./lease.test.js";
 import "./delegation.test.js";
 import "./c-client.test.js";
 import "./drivers.test.js";
+import "./vmm.test.js";
 import "./start.test.js";
 import "./discovery.test.js";

@@ -48,6 +48,12 @@ describe("[lab kernel] facts", () => {
     for (const device of [igb, ...igbVfs]) assert.deepEqual(told(device), [1, qemu, "pci0000:00", ["0000:00:15.0"], link]);
   });
 
+  test("one NUMA node with all processors and memory, and none of a GPU: the fake one has no eight of its own", () => {
+    const distances = [{ node: 0, distance: 10 }];
+    assert.deepEqual(host.numaNodes(), [{ id: 0, hasCpus: true, hasMemory: true, genericInitiator: false, distances }]);
+    assert.deepEqual([factsOf(graceHopper).genericInitiators, factsOf(graceHopper).extendedMemory], [null, null]);
+  });
+
   test("the physical function counts its virtual ones, and each has its number", () => {
     assert.deepEqual(factsOf(igb).virtualFunctions, { total: 7, addresses: igbVfs.map(({ address }) => address) });
     assert.deepEqual(
