@@ -48,6 +48,8 @@ export function planBind(
     facts.driver !== "" && group.members.some((member) => member.address === facts.address && !member.spoils);
   const others = peers.filter((facts) => !facts.vfioBound && !parked(facts));
   if (others.length > 0 && !request.wholeGroup) {
+    // It has its driver, and members without one are in nobody's way.
+    if (plan.length === 0 && group.viable) return granted([]);
     const names = others.map((facts) => `${facts.address} (${facts.driver === "" ? "no driver" : facts.driver})`).join(", ");
     const message = `${address} shares IOMMU group ${group.id} with ${names}, which would have to go to VFIO with it`;
     return refuse("GROUP_CONSENT_REQUIRED", message, { address, group: String(group.id), members: names });

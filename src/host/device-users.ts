@@ -1,8 +1,8 @@
-// Who would lose a device that is taken from its driver: processes that have one of its nodes open or mapped, file systems and swap on it, an interface that has a route. Asked before, because an
+// Who would lose a device that is taken from its driver: processes that have one of its nodes open, file systems and swap on it, an interface that has a route. Asked before, because an
 // unbind that has begun cannot be taken back: a VFIO driver's waits for the last holder, and a disk's takes the file system away from under everybody.
 //
 // What is looked at are names: readlink of /proc/PID/fd/N touches neither the file nor its driver. A process in another pid namespace, one that this user may not look
-// at, and a copy of a legacy device descriptor without its group are not found.
+// at, a copy of a legacy device descriptor without its group, and a mapping alone are not found.
 
 import { readlink } from "node:fs/promises";
 import { basename, join } from "node:path";

@@ -15,6 +15,8 @@ import { devicesFolder, readAttribute, readDriver, readNames, readVfioDevices } 
 
 /** ENODEV: the function, or its driver, has gone meanwhile. */
 const GONE: ReadonlySet<string> = new Set(["ENOENT", "ENODEV"]);
+/** EROFS: ProtectKernelTunables= of systemd, and containers. */
+const FORBIDDEN: ReadonlySet<string> = new Set(["EACCES", "EPERM", "EROFS"]);
 
 export interface SysfsDriversOptions {
   readonly native: Pick<Native, "BlockingQueue">;
@@ -129,7 +131,11 @@ export class SysfsDrivers implements DriverControl {
     if ((await readNames(this.#folder(address))).length === 0) {
       return refuse("DEVICE_REMOVED", `${address}: it has left the machine`, { address });
     }
-    return refuse("DRIVER_CHANGE_FAILED", `${address}: ${what}${error === null ? "" : ` (${text(error)})`}`, { address });
+    const forbidden =
+      error !== null && FORBIDDEN.has(error.code)
+        ? "; the daemon may not write to sysfs: it needs root, and a service unit that lets it"
+        : "";
+    return refuse("DRIVER_CHANGE_FAILED", `${address}: ${what}${error === null ? "" : ` (${text(error)})`}${forbidden}`, { address });
   }
 
   /** null: written. */

@@ -6,7 +6,8 @@ import { once } from "node:events";
 import { existsSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, afterEach, before, describe, it } from "node:test";
-import { ApertureError, type DriverStep } from "../../../src/client/index.js";
+import { ApertureError, connect, type DriverStep } from "../../../src/client/index.js";
+import { DaemonProcess, socketFolder } from "../../harness/daemon.js";
 import { HolderProcess } from "../../harness/holder.js";
 import { until } from "../../harness/until.js";
 import { edu, groupSpoiler, igb, igbVfs, nvme, southBridge, spoiledEdu } from "../devices.js";
@@ -190,6 +191,25 @@ describe("[lab kernel] drivers", () => {
       await live.observer.bindDriver(vf.address);
       await live.leasable(vf.address);
     }
+  });
+
+  it("what a device had before is known to the next daemon too", async () => {
+    const { address } = nvme;
+    const folder = socketFolder();
+    const options = { host: "auto", config: "inventory.rescan_ms = 600000\n[limits]\ndriver_ms = 60000\n" } as const;
+    const first = await DaemonProcess.start(options, folder, false);
+    const binding = await connect({ socket: first.socket, timeoutMs: PATIENT_MS });
+    await binding.bindDriver(address);
+    await binding.close();
+    await first.stop();
+    assert.equal(driverOf(address), "vfio-pci");
+    const second = await DaemonProcess.start(options, folder);
+    const restoring = await connect({ socket: second.socket, timeoutMs: PATIENT_MS });
+    await restoring.restoreDriver(address);
+    await restoring.close();
+    await second.stop();
+    assert.deepEqual([driverOf(address), overrideOf(address)], ["nvme", ""]);
+    await live.becomes("with its own driver", address, (device) => device?.driver === "nvme");
   });
 
   describe("a device that somebody does not let go of", () => {

@@ -77,6 +77,21 @@ describe("[pure] a change of drivers", () => {
     assert.deepEqual([broker.host.moves, stateOf(broker, A)], [[], "HELD"]);
   });
 
+  it("of a device that has its driver asks for no consent where the rest of the group is in nobody's way", async () => {
+    const broker = await withHostDrivers([[1, 2]], B);
+    assert.equal((await bind(broker, A)).refusal?.reason, "GROUP_CONSENT_REQUIRED");
+    Object.assign(broker.host.device(B), { hostDriver: "" });
+    await broker.inventory.refresh();
+    assert.deepEqual(
+      (await bind(broker, A)).value?.map(({ changed }) => changed),
+      [false],
+    );
+    assert.deepEqual(
+      (await bind(broker, A, true)).value?.map(({ address, changed }) => `${address} ${changed}`),
+      [`${A} false`, `${B} true`],
+    );
+  });
+
   it("restores only what it has taken", async () => {
     const broker = await fakeBroker([[1]]);
     assert.equal((await restore(broker, A)).refusal?.reason, "NO_FORMER_DRIVER");

@@ -90,6 +90,12 @@ describe("[pure] drivers through sysfs", () => {
     );
   });
 
+  it("says that the daemon may not, where it may not", async () => {
+    core.failing.set("vfio-pci", "EACCES");
+    const refused = await drivers.move(DISK, { driver: "vfio-pci", override: "vfio-pci" }, true, OPTIONS);
+    assert.match(refused.refusal?.message ?? "", /it needs root/);
+  });
+
   it("gives it to nobody when nobody waits any more", async () => {
     let wanted = true;
     core.unbinding = async () => {
