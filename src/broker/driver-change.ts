@@ -34,6 +34,8 @@ export interface Move {
 
 /** Between two looks at who holds a device. */
 const LOOK_MS = 250;
+/** Such a look gets at least so long. */
+const LEAST_LOOK_MS = 10_000;
 
 export class DriverChange {
   readonly #deps: ChangeDeps;
@@ -76,15 +78,17 @@ export class DriverChange {
 
   /** Waits until nobody seems to use the devices: once an unbind has begun it cannot be taken back. */
   async unused(addresses: readonly Address[]): Promise<Outcome<null>> {
-    const { drivers, clock, limits } = this.#deps;
+    const { clock, limits } = this.#deps;
     const end = clock.now() + limits.driverMs;
     const told = new Set<Address>();
     for (;;) {
       const used: string[] = [];
       for (const address of addresses) {
-        // What does not answer tells of nobody.
-        const users = await this.#within(drivers.users(address));
-        if (users === "LATE" || users.length === 0) continue;
+        const users = await this.#users(address);
+        if (users === "LATE") {
+          return refuse("DRIVER_BUSY", `${address}: who uses it could not be found out in time; nothing was changed`, { address });
+        }
+        if (users.length === 0) continue;
         used.push(`${address} is used by ${users.join(", ")}`);
         if (!told.has(address)) this.#tell({ address, action: "WAITING", driver: "" });
         told.add(address);
@@ -187,7 +191,7 @@ export class DriverChange {
   }
 
   async #lateRefusal({ address, from, to }: Move): Promise<Refusal> {
-    const users = await this.#within(this.#deps.drivers.users(address));
+    const users = await this.#users(address);
     const held = users === "LATE" || users.length === 0 ? "nobody is seen to hold it" : `it is used by ${users.join(", ")}`;
     const what = from.driver === "" ? `giving it to ${to.driver}` : `taking it from ${from.driver}`;
     const message = `${address}: the kernel has not finished ${what} after ${this.#seconds} (${held}). It cannot be stopped: the device stays locked until it has, and then goes back`;
@@ -201,6 +205,12 @@ export class DriverChange {
       ...(others !== "" && stuck.length === 0 ? [`${others} went back to what they had`] : []),
     ].join("; ");
     return refuse(why.reason, told === "" ? why.message : `${why.message}; ${told}`, why.metadata);
+  }
+
+  /** Not to know is no answer: on a busy machine with many processes a look may take longer than anybody wants to wait for a driver. */
+  #users(address: Address): Promise<readonly string[] | "LATE"> {
+    const { clock, drivers, limits } = this.#deps;
+    return within(clock, Math.max(limits.driverMs, LEAST_LOOK_MS), drivers.users(address));
   }
 
   #within<T>(work: Promise<T>): Promise<T | "LATE"> {

@@ -33,8 +33,8 @@ export interface FakeDevice {
   unbinding: (() => Promise<void>) | null;
   /** No driver takes it from now on, but this one. */
   takenOnlyBy: string | null;
-  /** Who uses it. */
-  users: readonly string[];
+  /** Who uses it; null: nobody can tell. */
+  users: readonly string[] | null;
 }
 
 export class FakeHost implements Host {
@@ -225,7 +225,7 @@ export class FakeHost implements Host {
       return device.present ? { driver: driverOf(device), override: device.override, vfio: device.vfioBound } : null;
     },
     load: async (driver) => (this.loadable.has(driver) ? granted(null) : refuse("DRIVER_UNAVAILABLE", `there is no ${driver}`)),
-    users: async (address) => this.device(address).users,
+    users: async (address) => this.device(address).users ?? (await new Promise<never>(() => {})),
     move: async (address, to, vfio, { onStep, wanted }) => {
       const device = this.device(address);
       this.moves.push(`${address} ${to.driver || "none"}`);

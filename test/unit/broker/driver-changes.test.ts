@@ -211,6 +211,18 @@ describe("[pure] a change of drivers", () => {
     healthy(broker);
   });
 
+  it("does not begin when it cannot find out who uses the device", async () => {
+    const broker = await withHostDrivers([[1]], A);
+    broker.host.device(A).users = null;
+    const bound = bind(broker, A);
+    await settle();
+    broker.clock.advance(DRIVER_MS);
+    const { refusal } = await bound;
+    assert.deepEqual([refusal?.reason, refusal?.message.includes("who uses it could not be found out")], ["DRIVER_BUSY", true]);
+    assert.deepEqual([broker.host.moves, stateOf(broker, A)], [[], "FREE"]);
+    healthy(broker);
+  });
+
   it("answers when the kernel does not finish, keeps the set locked, and gives the device back when it has", async () => {
     const broker = await withHostDrivers([[1], [2]], A);
     const finish = stuck(broker, A);
