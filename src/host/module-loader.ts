@@ -26,15 +26,16 @@ export const loadModule: LoadModule = (module, limitMs) =>
       child.stderr.destroy();
       resolve(`modprobe ${module} has not ended after ${limitMs / 1000} s`);
     }, limitMs);
+    let failed: string | null = null;
     child.once("error", (error: NodeJS.ErrnoException) => {
-      clearTimeout(timer);
-      resolve(
-        error.code === "ENOENT" ? "there is no modprobe on this machine" : `modprobe could not be started: ${error.code ?? error.message}`,
-      );
+      failed =
+        error.code === "ENOENT" ? "there is no modprobe on this machine" : `modprobe could not be started: ${error.code ?? error.message}`;
     });
+    // Comes after an error too, when its pipe is closed.
     child.once("close", (status, signal) => {
       clearTimeout(timer);
       const words = said.replaceAll(/[^\x20-\x7e]+/g, " ").trim();
-      resolve(status === 0 ? null : `modprobe ${module} ended with ${status ?? signal}${words === "" ? "" : `: ${words}`}`);
+      const ended = status === 0 ? null : `modprobe ${module} ended with ${status ?? signal}${words === "" ? "" : `: ${words}`}`;
+      resolve(failed ?? ended);
     });
   });
