@@ -217,7 +217,13 @@ function place(device: Device): readonly Fact[] {
 
 function numa({ genericInitiators: initiators, extendedMemory: memory }: Device): readonly Fact[] {
   return [
-    ...(initiators === null ? [] : [{ name: "initiators", value: `nodes ${nodeRange(initiators.nodes)}`, source: initiators.source }]),
+    ...(initiators === null
+      ? []
+      : [
+          { name: "initiators", value: `nodes ${nodeRange(initiators.nodes)}`, source: "sysfs node" },
+          // A sentence: as a source it would take the room of all values.
+          { name: "", value: initiators.source, source: "" },
+        ]),
     ...(memory === null
       ? []
       : [

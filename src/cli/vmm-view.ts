@@ -1,9 +1,10 @@
 // Arguments for a VMM, for people: what can be copied first, then where each value comes from, and what is left to do.
 
 import type { VmmArguments, VmmFragment, VmmOptions } from "../client/index.js";
+import { renderFactGroups } from "./fact-sheet.js";
 import { printable } from "./printable.js";
 import { hexAndHuman } from "./size.js";
-import { renderTable, wrapped } from "./table.js";
+import { wrapped } from "./table.js";
 import { type Look, paint } from "./terminal.js";
 import { TITLES } from "./vmm-options.js";
 
@@ -52,10 +53,10 @@ function documents(fragments: readonly VmmFragment[], comment: (place: string) =
 }
 
 function values({ fragments }: VmmArguments, look: Look): string {
-  const all = fragments.flatMap((fragment) => fragment.values);
-  const rows = new Map(all.map(({ name, value, source }) => [`${name} ${value} ${source}`, [name, value, source]]));
-  if (rows.size === 0) return "";
-  return renderTable([{ title: "VALUE" }, { title: "IS" }, { title: "FROM" }], [...rows.values()], look);
+  return renderFactGroups(
+    fragments.map(({ place, values: facts }) => ({ title: printable(place), facts })),
+    look,
+  ).replace(/^\n/, "");
 }
 
 function locked({ memlock }: VmmArguments, look: Look): string {

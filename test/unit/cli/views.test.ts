@@ -21,6 +21,17 @@ test("a padded aperture shows size, backed part, tail and where its memory type 
   assert.ok(!text.includes("Why it cannot be leased"));
 });
 
+test("where a GPU's nodes come from is a sentence of its own, and leaves the sources beside the facts [pure]", () => {
+  const genericInitiators = {
+    nodes: [2, 3, 4, 5],
+    source: "/sys/devices/system/node: has_generic_initiator; 8 for each of 2 Grace GPUs, in order",
+  };
+  const text = renderDevice({ ...DEVICE, genericInitiators }, PLAIN);
+  assert.match(text, /initiators +nodes 2-5 +sysfs node\n/);
+  assert.match(text, /bound +nvgrace_gpu_vfio_pci +sysfs driver\n/);
+  assert.match(text.replaceAll(/\s+/g, " "), /has_generic_initiator; 8 for each of 2 Grace GPUs, in order/);
+});
+
 test("a region without a tail, and one that is no BAR [pure]", () => {
   const whole = { ...REGION, index: 0, bar: 0, backedSize: REGION.size };
   const special: Region = {
