@@ -10,4 +10,5 @@ import "./c-client.test.js";
 import "./drivers.test.js";
 import "./vmm.test.js";
 import "./start.test.js";
+import "./nested.test.js";
 import "./discovery.test.js";

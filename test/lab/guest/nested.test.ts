@@ -4,7 +4,6 @@
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { type ApertureClient, connect, type Device, type HeldLease } from "../../../src/client/index.js";
@@ -90,8 +89,13 @@ describe("[lab kernel] an unprivileged QEMU inside the guest", {
       ...["-qmp", `unix:${socket},server=on,wait=off`, ...port],
     ]);
     const qemu = spawn(command, words, { stdio: "inherit" });
-    await until("QEMU's socket", () => existsSync(socket), Boolean, 120_000);
-    const monitor = await QemuMonitor.connect({ socket, answerMs: 60_000 });
+    const connected = await until(
+      "QEMU's monitor",
+      () => QemuMonitor.connect({ socket, answerMs: 60_000 }).catch(() => null),
+      (answer) => answer !== null,
+      120_000,
+    );
+    const monitor = connected ?? assert.fail();
     const acquire = (): Promise<HeldLease> => observer.acquire({ kind: "device", addresses: [vf] }, { timeoutMs: 60_000 });
 
     const first = await acquire();
