@@ -66,6 +66,7 @@ export class LeaseOpening {
     }
     lease.opened = ready;
     lease.descriptors = ready.descriptors.map((descriptor) => descriptor.info);
+    lease.vfTokens = ready.vfTokens ?? null;
     lease.ackDeadline = sent.value.ackDeadline;
     for (const claim of lease.claims) this.#book.step(claim, "OPENED");
     const addresses = lease.devices.map((device) => device.address);

@@ -69,6 +69,7 @@ export class LeaseRegister {
   /** It has ended. remember: its owner was told that there is such a lease. */
   over(lease: Lease, remember: boolean): void {
     this.#active.delete(lease.id);
+    lease.vfTokens = null;
     const own = this.#byOwner.get(lease.owner.uid);
     own?.delete(lease);
     if (own?.size === 0) this.#byOwner.delete(lease.owner.uid);

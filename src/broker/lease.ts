@@ -141,6 +141,8 @@ export class Lease {
   /** Owned until closed; null before and after. */
   opened: OpenedLease | null = null;
   descriptors: readonly DescriptorInfo[] = [];
+  /** Not in its view: for the holder alone (Leases.vfTokens). */
+  vfTokens: ReadonlyMap<Address, Uint8Array> | null = null;
   ackDeadline: number | null = null;
   /** END or REMOVED came while opening. */
   doomed: EndCause | null = null;

@@ -160,6 +160,12 @@ export class Leases {
     return found.refusal ? found : granted(this.#register.view(found.value));
   }
 
+  /** VF tokens of the devices of a lease, when the caller is the process that holds it. null: no device needs one, or the lease is not the caller's. */
+  vfTokens(peer: Peer, id: string): ReadonlyMap<Address, Uint8Array> | null {
+    const lease = this.#register.get(id);
+    return lease?.vfTokens && lease.holder?.processId === peer.processId && lease.holder.uid === peer.uid ? lease.vfTokens : null;
+  }
+
   /** Leases that have not ended and that the caller may see, oldest first. */
   list(peer: Peer): readonly LeaseView[] {
     return this.#register.list(peer);

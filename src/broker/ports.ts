@@ -29,6 +29,8 @@ export interface LeaseDescriptor {
 /** Descriptors opened for one lease. Whoever got it from Host.open owns it. */
 export interface OpenedLease {
   readonly descriptors: readonly LeaseDescriptor[];
+  /** VF tokens (16 bytes) that the holder shows when it opens the devices itself. For it alone: never for a log. null or left out: no device needs one. */
+  readonly vfTokens?: ReadonlyMap<Address, Uint8Array> | null;
   /** Closes the broker's copies of what a HAND_OFF lease gave away (all of a device lease; nothing of a region lease, whose owner the broker stays). */
   closeHandedOff(): Promise<void>;
   /** Closes everything that is still open. Can take as long as a reset. Twice is harmless. */

@@ -95,7 +95,11 @@ export function decodeLease(wire: Lease__Output): Lease {
     kind: bare(wire.kind, "LEASE_KIND_"),
     mode: bare(wire.mode, "LEASE_MODE_"),
     state: bare(wire.state, "LEASE_STATE_"),
-    devices: wire.devices.map(({ address, regions }) => ({ address, regions: regions.map(decodeRegion) })),
+    devices: wire.devices.map(({ address, regions, vfToken }) => ({
+      address,
+      regions: regions.map(decodeRegion),
+      ...(vfToken.length === 0 ? {} : { vfToken }),
+    })),
     descriptors: wire.descriptors.map(decodeDescriptor),
     backend: bare(wire.backend, "BACKEND_"),
     holderPid: wire.holderPid,

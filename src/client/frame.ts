@@ -221,7 +221,8 @@ export function uuidBytes(text: string): Uint8Array {
   return Uint8Array.from(Buffer.from(text.replaceAll("-", ""), "hex"));
 }
 
-function uuidText(bytes: Uint8Array, at: number): string {
+/** The 16 bytes from there on as text. */
+export function uuidText(bytes: Uint8Array, at: number): string {
   const hex = Buffer.from(bytes.subarray(at, at + 16)).toString("hex");
   return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`;
 }

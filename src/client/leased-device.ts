@@ -4,6 +4,7 @@
 import type { OwnedDescriptor } from "../descriptor.js";
 import { type BlockingQueue, native, type VfioRegionInfo } from "../native.js";
 import { SystemCallError, unwrap } from "./errors.js";
+import { uuidText } from "./frame.js";
 import type { DescriptorInfo, LeasedDevice, Region } from "./model.js";
 import { RegionMapping } from "./region-mapping.js";
 
@@ -53,7 +54,9 @@ export class LeasedDeviceAccess {
 
   async #bind(descriptor: OwnedDescriptor): Promise<void> {
     if (this.#iommufd === null) throw new RangeError(`the lease has no iommufd to bind ${this.#device.address} to`);
-    const { error } = await this.#queue.bindIommufd(descriptor.borrow(), this.#iommufd.borrow(), null, this.#device.address);
+    const { address, vfToken } = this.#device;
+    const token = vfToken === undefined ? null : uuidText(vfToken, 0);
+    const { error } = await this.#queue.bindIommufd(descriptor.borrow(), this.#iommufd.borrow(), token, address);
     if (error === null) return;
     throw new SystemCallError(
       error,

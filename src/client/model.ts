@@ -164,6 +164,11 @@ export interface DescriptorInfo {
 export interface LeasedDevice {
   readonly address: string;
   readonly regions: readonly Region[];
+  /**
+   * 16 bytes: what VFIO_DEVICE_BIND_IOMMUFD of this device wants to be shown (VFIO_DEVICE_BIND_FLAG_TOKEN); HeldLease.bind does. Only the process that holds the lease is told; left out
+   * where the kernel wants none. A secret: not for logs.
+   */
+  readonly vfToken?: Uint8Array;
 }
 
 /** A lease as the daemon's book has it. */

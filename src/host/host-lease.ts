@@ -30,6 +30,7 @@ export function describeDevice(kind: "DEVICE" | "DEVICE_UNBOUND", address: Addre
 
 export class HostLease implements OpenedLease {
   readonly descriptors: readonly LeaseDescriptor[];
+  readonly vfTokens: ReadonlyMap<Address, Uint8Array> | null;
   readonly #holding: Holding;
   readonly #handsOff: boolean;
 
@@ -38,7 +39,9 @@ export class HostLease implements OpenedLease {
     holding: Holding,
     descriptors: readonly { readonly info: DescriptorInfo; readonly descriptor: OwnedDescriptor }[],
     handsOff: boolean,
+    vfTokens: ReadonlyMap<Address, Uint8Array> | null = null,
   ) {
+    this.vfTokens = vfTokens;
     this.#holding = holding;
     this.#handsOff = handsOff;
     this.descriptors = descriptors.map(({ info, descriptor }) => ({ info, borrow: () => descriptor.borrow() }));

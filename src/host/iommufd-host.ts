@@ -9,7 +9,7 @@ import type { NumaNode } from "../broker/facts.js";
 import type { Host, HostCapability, HostChange, KnownDevice, OpenedLease, OpenRequest, ProofOutcome } from "../broker/ports.js";
 import { granted, type Outcome } from "../broker/refusal.js";
 import type { OwnedDescriptor } from "../descriptor.js";
-import { bindProbing } from "./bind.js";
+import type { SysResult } from "../native.js";
 import { CapabilityTable } from "./capability-table.js";
 import { openCdev } from "./cdev.js";
 import { type ProvenDevice, resetAll } from "./device-reset.js";
@@ -18,6 +18,7 @@ import type { Holding } from "./holding.js";
 import { describe, describeDevice, HostLease } from "./host-lease.js";
 import { factsRefusal, type HostOptions, Machine } from "./machine.js";
 import { requestedRegions, shareRegions, unavailableScope } from "./region-lease.js";
+import { VfTokens } from "./vf-tokens.js";
 
 /** Queue of what belongs to no device. */
 const HOST_KEY = "iommufd";
@@ -33,6 +34,7 @@ export class IommufdHost implements Host {
   readonly #own: Holding;
   readonly #scratch: OwnedDescriptor;
   readonly #capabilities: CapabilityTable;
+  readonly #tokens: VfTokens;
 
   private constructor(machine: Machine, node: string, own: Holding, scratch: OwnedDescriptor, capabilities: CapabilityTable) {
     this.#machine = machine;
@@ -40,6 +42,18 @@ export class IommufdHost implements Host {
     this.#own = own;
     this.#scratch = scratch;
     this.#capabilities = capabilities;
+    this.#tokens = new VfTokens({
+      vfioBinding: (address) => machine.vfioBinding(address),
+      learnt: (checks, detail) => {
+        const known = capabilities.get("bind_token");
+        // A driver without tokens says nothing against the kernel.
+        if (known === "UNKNOWN" || (checks && known === "UNAVAILABLE")) {
+          capabilities.set("bind_token", checks ? "AVAILABLE" : "UNAVAILABLE", detail);
+        }
+      },
+      openOnce: (physical) => this.#setToken(physical),
+    });
+    machine.tokens = this.#tokens;
   }
 
   /** Opens the scratch iommufd, which also tells what an iommufd can do here. */
@@ -59,7 +73,7 @@ export class IommufdHost implements Host {
       rlimit_mode: "not asked",
       dma_buf_export: "not asked: needs a device",
       dma_buf_mmap: "not asked: needs a device",
-      bind_token: "not asked: only a virtual function whose physical function has a VFIO driver can tell",
+      bind_token: "not asked: only a VFIO device with virtual functions can tell",
       open_count: "not asked",
       uevents: "not asked",
     });
@@ -98,14 +112,17 @@ export class IommufdHost implements Host {
   async probe(facts: DeviceFacts): Promise<Outcome<DeviceProbe>> {
     const refusal = factsRefusal(facts);
     if (refusal !== null) return { value: null, refusal };
+    await this.#tokens.prepare(facts);
+    return facts.virtualFunctions === null ? await this.#probe(facts) : await this.#tokens.alone(facts.address, () => this.#probe(facts));
+  }
+
+  async #probe(facts: DeviceFacts): Promise<Outcome<DeviceProbe>> {
     const holding = this.#machine.holding();
     try {
       const device = await this.#openCdev(holding, facts);
       if (device.refusal !== null) return device;
       const queue = holding.queue(facts.address);
-      const pf = facts.physicalFunction;
-      const tellsOfTokens = pf !== null && (await this.#machine.isVfioBound(pf));
-      const bound = await bindProbing(queue, device.value, this.#scratch, facts.address, tellsOfTokens, this.#capabilities);
+      const bound = await this.#bind(holding, facts, device.value, this.#scratch);
       if (bound.error !== null) return { value: null, refusal: failedCall(bound.error, facts.address, "bind") };
       const binding = { iommufd: this.#scratch.borrow(), device: bound.value };
       return await this.#machine.read({ queue, device: device.value.borrow(), facts, binding }, this.#capabilities);
@@ -149,7 +166,7 @@ export class IommufdHost implements Host {
       return reason === "DEVICE_REMOVED" || reason === "NO_VFIO_DRIVER" ? { result: "GONE" } : { result: "FAILED", detail: message };
     }
     const queue = holding.queue(facts.address);
-    const bound = await queue.bindIommufd(opened.value.borrow(), this.#scratch.borrow(), null, facts.address);
+    const bound = await this.#bind(holding, facts, opened.value, this.#scratch);
     if (bound.error === null) {
       const others = (this.#machine.openFiles?.count(facts.address) ?? 1) - 1;
       if (others <= 0) return { result: "PROVEN", device: { known, queue, device: opened.value } };
@@ -164,6 +181,23 @@ export class IommufdHost implements Host {
   async close(): Promise<void> {
     await this.#own.close();
     this.#machine.close();
+  }
+
+  /** A refused BIND leaves the descriptor unbound: it can be asked again. Value: the device's id in the iommufd. */
+  #bind(holding: Holding, facts: DeviceFacts, device: OwnedDescriptor, iommufd: OwnedDescriptor): Promise<SysResult<number>> {
+    const queue = holding.queue(facts.address);
+    return this.#tokens.opening(facts, (token) => queue.bindIommufd(device.borrow(), iommufd.borrow(), token, facts.address));
+  }
+
+  /** What is refused here is refused again, and told, when the physical function itself is probed. */
+  async #setToken(physical: DeviceFacts): Promise<void> {
+    const holding = this.#machine.holding();
+    try {
+      const device = await openCdev(this.#machine, holding, physical, true, "readwrite");
+      if (device.refusal === null) await this.#bind(holding, physical, device.value, this.#scratch);
+    } finally {
+      await holding.close();
+    }
   }
 
   async #openCdev(holding: Holding, facts: DeviceFacts): Promise<Outcome<OwnedDescriptor>> {
@@ -200,12 +234,16 @@ export class IommufdHost implements Host {
     if (iommufd.refusal !== null) return iommufd;
     const descriptors = [{ info: describe("IOMMUFD"), descriptor: iommufd.value }];
     const opened = await Promise.all(devices.map(({ facts }) => this.#openCdev(holding, facts)));
+    const tokens = new Map<Address, Uint8Array>();
     for (const [index, device] of opened.entries()) {
       if (device.refusal !== null) return device;
       const facts = devices[index]?.facts;
-      if (facts !== undefined) descriptors.push({ info: describeDevice("DEVICE_UNBOUND", facts.address), descriptor: device.value });
+      if (facts === undefined) continue;
+      descriptors.push({ info: describeDevice("DEVICE_UNBOUND", facts.address), descriptor: device.value });
+      const token = await this.#tokens.forHolder(facts);
+      if (token !== null) tokens.set(facts.address, token);
     }
-    return granted(new HostLease(holding, descriptors, true));
+    return granted(new HostLease(holding, descriptors, true, tokens.size > 0 ? tokens : null));
   }
 
   /** The broker stays the owner: it binds the device in an iommufd of this lease alone, and keeps both open until the lease ends. */
@@ -222,7 +260,7 @@ export class IommufdHost implements Host {
     const device = await this.#openCdev(holding, facts);
     if (device.refusal !== null) return device;
     const queue = holding.queue(facts.address);
-    const bound = await queue.bindIommufd(device.value.borrow(), iommufd.value.borrow(), null, facts.address);
+    const bound = await this.#bind(holding, facts, device.value, iommufd.value);
     if (bound.error !== null) return { value: null, refusal: failedCall(bound.error, facts.address, "bind") };
     return shareRegions(queue, holding, device.value, facts.address, regions.value, request.allowDeviceScope, this.#capabilities);
   }

@@ -7,6 +7,7 @@ import type { OwnedDescriptor } from "../descriptor.js";
 import { failedCall, failedOpen } from "./failed-call.js";
 import type { Holding } from "./holding.js";
 import { groupKey, groupRefusal, type Machine } from "./machine.js";
+import type { VfTokens } from "./vf-tokens.js";
 
 /** linux/vfio.h */
 const API_VERSION = 0;
@@ -79,8 +80,16 @@ async function notViable(machine: Machine, facts: DeviceFacts, id: number): Prom
 }
 
 /** Gets a descriptor of a device from its open group; ready for use at once. */
-export async function openGroupDevice(holding: Holding, facts: DeviceFacts, group: OwnedDescriptor): Promise<Outcome<OwnedDescriptor>> {
-  const device = await holding.queue(facts.address).groupGetDevice(group.borrow(), facts.address);
+export async function openGroupDevice(
+  holding: Holding,
+  facts: DeviceFacts,
+  group: OwnedDescriptor,
+  tokens: VfTokens,
+): Promise<Outcome<OwnedDescriptor>> {
+  const queue = holding.queue(facts.address);
+  const device = await tokens.opening(facts, (token) =>
+    queue.groupGetDevice(group.borrow(), token === null ? facts.address : `${facts.address} vf_token=${token}`),
+  );
   if (device.error !== null) return { value: null, refusal: failedCall(device.error, facts.address) };
   return granted(holding.own(device.value, facts.address, facts.address));
 }

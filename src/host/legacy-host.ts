@@ -23,6 +23,7 @@ import { describe, describeDevice, HostLease } from "./host-lease.js";
 import { containerNode, GroupLocks, openContainer, openGroup, openGroupDevice } from "./legacy-group.js";
 import { factsRefusal, type HostOptions, Machine } from "./machine.js";
 import { requestedRegions, shareRegions, unavailableScope } from "./region-lease.js";
+import { VfTokens } from "./vf-tokens.js";
 
 interface OpenedDevices {
   readonly container: OwnedDescriptor;
@@ -35,10 +36,18 @@ export class LegacyHost implements Host {
   readonly #machine: Machine;
   readonly #groups = new GroupLocks();
   readonly #capabilities: CapabilityTable;
+  readonly #tokens: VfTokens;
 
   private constructor(machine: Machine, capabilities: CapabilityTable) {
     this.#machine = machine;
     this.#capabilities = capabilities;
+    this.#tokens = new VfTokens({
+      vfioBinding: (address) => machine.vfioBinding(address),
+      // The capability is BIND's; a name with a token is as old as tokens are (5.7).
+      learnt: () => {},
+      openOnce: (physical) => this.#setToken(physical),
+    });
+    machine.tokens = this.#tokens;
   }
 
   /** Opens a container once to see that the kernel speaks the API and has the IOMMU type. */
@@ -87,6 +96,7 @@ export class LegacyHost implements Host {
   }
 
   async probe(facts: DeviceFacts): Promise<Outcome<DeviceProbe>> {
+    await this.#tokens.prepare(facts);
     const opened = await this.#locked([facts], async (holding) => {
       const all = await this.#openAll(holding, [facts], true);
       if (all.refusal !== null) return all;
@@ -142,6 +152,12 @@ export class LegacyHost implements Host {
 
   async close(): Promise<void> {
     this.#machine.close();
+  }
+
+  /** What is refused here is refused again, and told, when the physical function itself is probed. */
+  async #setToken(physical: DeviceFacts): Promise<void> {
+    const opened = await this.#locked([physical], (holding) => this.#openAll(holding, [physical], true));
+    if (opened.refusal === null) await opened.value.close();
   }
 
   /**
@@ -224,7 +240,7 @@ export class LegacyHost implements Host {
         group = joined.value;
         groups.set(id, group);
       }
-      const device = await openGroupDevice(holding, facts, group);
+      const device = await openGroupDevice(holding, facts, group, this.#tokens);
       if (device.refusal !== null) return device;
       // Asked once the device is open: from then on its driver stays.
       const refusal = await this.#machine.refusalNow(facts, sameBinding);

@@ -21,6 +21,7 @@ import { devicesFolder, readDriver, readNames, readVfioDevices } from "./sysfs-d
 import { SysfsDrivers } from "./sysfs-drivers.js";
 import { type SystemFiles, systemFiles } from "./system-file.js";
 import { type ReadableSource, type UeventCalls, Uevents } from "./uevents.js";
+import type { VfTokens } from "./vf-tokens.js";
 
 /** The part of the native helper that the host layer uses; tests put a made-up kernel here. */
 export type KernelCalls = Pick<Native, "BlockingQueue" | "mapRegion">;
@@ -57,6 +58,8 @@ export class Machine {
   readonly scanner: SysfsScanner;
   readonly drivers: SysfsDrivers;
   openFiles: OpenFiles | null = null;
+  /** Set by the back end, which opens devices. */
+  tokens: VfTokens | null = null;
   readonly #leaving: LeavingDrivers;
   readonly #listeners = new Set<(change: HostChange) => void>();
   #uevents: Uevents | null = null;
@@ -104,6 +107,7 @@ export class Machine {
 
   async scan(only?: ReadonlySet<Address>): Promise<readonly DeviceFacts[]> {
     const devices = await this.scanner.scan(only);
+    this.tokens?.seen(devices, only === undefined);
     if (only !== undefined) return devices;
     const keys = new Set<string>();
     for (const { address, iommuGroup } of devices) {
@@ -132,9 +136,11 @@ export class Machine {
     return join(devicesFolder(this.sysRoot), facts.address);
   }
 
-  /** Whether a VFIO driver has the device now. */
-  async isVfioBound(address: Address): Promise<boolean> {
-    return (await readVfioDevices(join(devicesFolder(this.sysRoot), address))).length > 0;
+  /** The bindKey of a device that a VFIO driver has now; null: none has. */
+  async vfioBinding(address: Address): Promise<string | null> {
+    const folder = join(devicesFolder(this.sysRoot), address);
+    const [driver, vfioDevices] = await Promise.all([readDriver(folder), readVfioDevices(folder)]);
+    return vfioDevices.length === 0 ? null : bindKeyOf(address, { driver, vfioDevices });
   }
 
   /**

@@ -4,7 +4,7 @@
 
 import type { ServiceDefinition } from "@grpc/grpc-js";
 import type { Writer } from "protobufjs";
-import type { Region } from "../broker/device.js";
+import type { Address, Region } from "../broker/device.js";
 import type { LeaseView } from "../broker/lease.js";
 import type { LeaseChange } from "../broker/lease-register.js";
 import type { DescriptorInfo } from "../broker/ports.js";
@@ -33,11 +33,16 @@ const END_CAUSE = {
 
 /**
  * A response that holds a lease as field 1, and a ticket, if any, as field 2: AcquireLease, NameSuccessor, ReleaseLease, GetLease. Also an entry of ListLeasesResponse. vmm: the
- * VmmArguments of AcquireLease, encoded.
+ * VmmArguments of AcquireLease, encoded. vfTokens: only in an answer to the process that holds the lease.
  */
-export function leaseResponse(view: LeaseView, ticket: Uint8Array | null = null, vmm: Uint8Array | null = null): Buffer {
+export function leaseResponse(
+  view: LeaseView,
+  ticket: Uint8Array | null = null,
+  vmm: Uint8Array | null = null,
+  vfTokens: ReadonlyMap<Address, Uint8Array> | null = null,
+): Buffer {
   const writer = begin();
-  writeLease(writer, 1, view);
+  writeLease(writer, 1, view, vfTokens);
   if (ticket !== null) tag(writer, 2, BYTES).bytes(ticket);
   if (vmm !== null) tag(writer, 3, BYTES).bytes(vmm);
   return end(writer);
@@ -95,7 +100,7 @@ function sequenced(sequence: string): Writer {
   return writer;
 }
 
-function writeLease(writer: Writer, field: number, view: LeaseView): void {
+function writeLease(writer: Writer, field: number, view: LeaseView, vfTokens: ReadonlyMap<Address, Uint8Array> | null = null): void {
   tag(writer, field, BYTES).fork();
   text(writer, 1, view.id);
   number(writer, 2, KIND[view.kind]);
@@ -105,6 +110,8 @@ function writeLease(writer: Writer, field: number, view: LeaseView): void {
     tag(writer, 5, BYTES).fork();
     text(writer, 1, address);
     for (const region of regions) tag(writer, 2, BYTES).bytes(regionBytes(region));
+    const vfToken = vfTokens === null ? undefined : vfTokens.get(address);
+    if (vfToken !== undefined) tag(writer, 3, BYTES).bytes(vfToken);
     writer.ldelim();
   }
   for (const descriptor of view.descriptors) writeDescriptor(writer, 6, descriptor);

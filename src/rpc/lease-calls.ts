@@ -34,7 +34,9 @@ export class LeaseCalls {
     const words = request.vmm === null ? null : this.#argumentsFor(request, wanted.value);
     if (words?.refusal) return words;
     const made = await this.#leases.acquire(peer.value, wanted.value, session);
-    return made.refusal ? made : granted(leaseResponse(made.value.lease, made.value.ticket, words?.value ?? null));
+    if (made.refusal) return made;
+    const { lease, ticket } = made.value;
+    return granted(leaseResponse(lease, ticket, words?.value ?? null, this.#leases.vfTokens(peer.value, lease.id)));
   }
 
   /** Made before anything is locked: what a VMM cannot take is not leased for it. */
@@ -58,8 +60,9 @@ export class LeaseCalls {
   get(request: GetLeaseRequest__Output, caller: Peer | null): Outcome<Buffer> {
     const asked = read(request, caller);
     if (asked.refusal) return asked;
-    const lease = this.#leases.get(asked.value.peer, asked.value.id);
-    return lease.refusal ? lease : granted(leaseResponse(lease.value));
+    const { peer, id } = asked.value;
+    const lease = this.#leases.get(peer, id);
+    return lease.refusal ? lease : granted(leaseResponse(lease.value, null, null, this.#leases.vfTokens(peer, id)));
   }
 
   nameSuccessor(request: NameSuccessorRequest__Output, caller: Peer | null): Outcome<Buffer> {

@@ -13,6 +13,7 @@
 //   end-session                     ends it
 //   recalled                        waits for the recall: {cause}
 //   bind ADDRESS                    VFIO_DEVICE_BIND_IOMMUFD
+//   bind-with ADDRESS TOKEN         the same with this VF token, a UUID, or none: {code}, empty when it is bound
 //   info ADDRESS REGION             what the driver says now: {flags, size, offset, sparse}
 //   map ADDRESS REGION              read-write; {size}
 //   peek ADDRESS REGION OFFSET      32 bits through the mapping: {value}
@@ -86,6 +87,8 @@ class Holder {
       case "bind":
         await this.#held().bind(address);
         return {};
+      case "bind-with":
+        return await this.#bindWith(address, region === "none" ? null : region);
       case "info":
         return await this.#held().regionInfo(address, Number(region));
       case "map":
@@ -131,6 +134,15 @@ class Holder {
     if (copy.error !== null) throw new Error(copy.error.code);
     this.#kept.push(new OwnedDescriptor(copy.value, `kept ${address}`));
     return {};
+  }
+
+  async #bindWith(address: string, token: string | null): Promise<object> {
+    const lease = this.#held();
+    const queue = new native.BlockingQueue("bind-with");
+    const [device, iommufd] = [lease.descriptor("DEVICE_UNBOUND", address), lease.descriptor("IOMMUFD")];
+    const { error } = await queue.bindIommufd(device.borrow(), iommufd.borrow(), token, address);
+    await queue.finish();
+    return { code: error?.code ?? "" };
   }
 
   #hold(lease: HeldLease): object {

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
+import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { existsSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -169,17 +170,54 @@ describe("[lab kernel] drivers", () => {
     await live.isAsBefore();
   });
 
-  it("virtual functions of a physical one on VFIO need a token, where the kernel asks for it", async () => {
-    const [{ address }] = igbVfs;
+  it("virtual functions of a physical one on VFIO: the kernel asks for the token, and their holder alone is told", async () => {
+    const [first, second] = igbVfs.map(({ address }) => address) as [string, string];
     await live.observer.setVirtualFunctions(igb.address, 0, { timeoutMs: PATIENT_MS });
     await live.observer.bindDriver(igb.address);
     assert.equal((await refusal(live.observer.setVirtualFunctions(igb.address, 2))).reason, "DRIVER_CHANGE_FAILED");
     writeFileSync(ENABLE_SRIOV, "1");
     try {
       await live.observer.setVirtualFunctions(igb.address, 2, { timeoutMs: PATIENT_MS });
-      await live.observer.bindDriver(address);
-      const seen = await live.becomes("read", address, (device) => !["", "DEVICE_NOT_PROBED"].includes(reasons(device)));
-      assert.equal(reasons(seen), "VF_TOKEN_REQUIRED");
+      for (const address of [first, second]) {
+        await live.observer.bindDriver(address);
+        await live.leasable(address);
+      }
+      const { lease, devices } = await live.holder.must(`acquire ${first}`);
+      if (world === "iommufd") await bindsWithTokenOnly(first, devices);
+      else assert.equal(tokenIn(devices), null);
+      await live.holder.must(`map ${first} 0`);
+
+      // Somebody else: the operator, and a client with another lease of no such device.
+      const seen = [await live.observer.lease(String(lease))];
+      for await (const each of live.observer.leases()) seen.push(each);
+      assert.deepEqual(
+        seen.map((each) => [each.id, tokenIn(each.devices)]),
+        [
+          [lease, null],
+          [lease, null],
+        ],
+      );
+      await anotherDaemonIsRefused([igb.address, second]);
+
+      await live.holder.must("unmap");
+      await live.holder.must("release");
+      await live.leasable(first);
+      // The token holds for the next one, and for the physical function itself.
+      const next = await live.holder.must(`acquire ${first}`);
+      if (world === "iommufd") await live.holder.must(`bind ${first}`);
+      const owner = await HolderProcess.start(live.daemon.socket);
+      const physical = await owner.must(`acquire ${igb.address}`);
+      if (world === "iommufd") {
+        assert.deepEqual(tokenIn(physical["devices"]), tokenIn(next["devices"]));
+        assert.equal((await owner.must(`bind-with ${igb.address} none`))["code"], "EACCES");
+        await owner.must(`bind ${igb.address}`);
+      }
+      await owner.must("release");
+      await owner.kill();
+      await live.holder.must("release");
+      for (const address of [igb.address, first, second]) await live.leasable(address);
+      const capability = (await live.observer.hostInfo()).capabilities.find(({ name }) => name === "bind_token");
+      assert.equal(capability?.availability, world === "iommufd" ? "AVAILABLE" : "UNAVAILABLE");
       await live.observer.setVirtualFunctions(igb.address, 0, { timeoutMs: PATIENT_MS });
     } finally {
       writeFileSync(ENABLE_SRIOV, "0");
@@ -189,6 +227,9 @@ describe("[lab kernel] drivers", () => {
     await live.observer.setVirtualFunctions(igb.address, 2, { timeoutMs: PATIENT_MS });
     for (const vf of igbVfs) {
       await live.observer.bindDriver(vf.address);
+      const { devices } = await live.leasable(vf.address).then(() => live.holder.must(`acquire ${vf.address}`));
+      assert.equal(tokenIn(devices), null);
+      await live.holder.must("release");
       await live.leasable(vf.address);
     }
   });
@@ -211,6 +252,31 @@ describe("[lab kernel] drivers", () => {
     assert.deepEqual([driverOf(address), overrideOf(address)], ["nvme", ""]);
     await live.becomes("with its own driver", address, (device) => device?.driver === "nvme");
   });
+
+  /** The kernel itself refuses BIND without the token and with a wrong one. */
+  async function bindsWithTokenOnly(address: string, devices: unknown): Promise<void> {
+    const token = tokenIn(devices);
+    assert.equal(token?.length, 16);
+    for (const wrong of ["none", randomUUID()]) {
+      assert.equal((await live.holder.must(`bind-with ${address} ${wrong}`))["code"], "EACCES", wrong);
+    }
+    await live.holder.must(`bind ${address}`);
+  }
+
+  /** A daemon that starts while a virtual function is in use does not know the token, and cannot set another. */
+  async function anotherDaemonIsRefused(addresses: readonly string[]): Promise<void> {
+    const stranger = await LiveDaemon.start();
+    try {
+      for (const address of addresses) {
+        const seen = await stranger.becomes("read", address, (device) => !["", "DEVICE_NOT_PROBED"].includes(reasons(device)));
+        assert.equal(reasons(seen), "VF_TOKEN_REQUIRED", address);
+      }
+    } finally {
+      await stranger.holder.kill();
+      await stranger.observer.close();
+      await stranger.daemon.stop();
+    }
+  }
 
   describe("a device that somebody does not let go of", () => {
     const { address } = nvme;
@@ -281,4 +347,12 @@ describe("[lab kernel] drivers", () => {
 async function ended(child: ChildProcess): Promise<void> {
   child.kill("SIGKILL");
   if (child.exitCode === null && child.signalCode === null) await once(child, "exit");
+}
+
+/** The VF token of the only device that was told; null: none. */
+function tokenIn(devices: unknown): readonly number[] | null {
+  const [{ vfToken = null } = {}] = JSON.parse(JSON.stringify(devices, (_, part: unknown) => (typeof part === "bigint" ? String(part) : part))) as {
+    readonly vfToken?: { readonly data: readonly number[] };
+  }[];
+  return vfToken?.data ?? null;
 }
