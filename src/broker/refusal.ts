@@ -81,7 +81,7 @@ export const REASONS = {
   NO_PERMISSION: { status: "FAILED_PRECONDITION", next: "give the daemon's user read and write access to the named /dev node" },
   VF_TOKEN_REQUIRED: {
     status: "FAILED_PRECONDITION",
-    next: "give the physical function a driver other than vfio-pci: its owner alone knows the token of its virtual functions",
+    next: "end the program that has set the token and has a virtual function open, and wait for the next scan; or give the physical function a driver other than vfio-pci (docs/DRIVERS.md)",
   },
   RESET_UNAVAILABLE: {
     status: "FAILED_PRECONDITION",

@@ -28,7 +28,7 @@ const VMMS: Readonly<Record<string, Vmm>> = {
 
 export interface VmmWordsDeps {
   readonly inventory: Inventory;
-  readonly host: Pick<Host, "backend" | "numaNodes">;
+  readonly host: Pick<Host, "backend" | "capabilities" | "numaNodes">;
   readonly make: MakeVmmArguments;
 }
 
@@ -47,6 +47,10 @@ export class VmmWords {
     for (const address of addresses) {
       const { inventory } = this.#deps;
       const known = inventory.known(address);
+      if (known !== null && this.#needsToken(known)) {
+        const message = `${address}: its physical function has a VFIO driver too, and no VMM shows the VF token when it binds on iommufd`;
+        return refuse("VF_TOKEN_REQUIRED", message, { address });
+      }
       if (known !== null) devices.push(known);
       else if (inventory.get(address) === null)
         return refuse("DEVICE_NOT_FOUND", `there is no device ${address} on this host`, { address });
@@ -55,6 +59,13 @@ export class VmmWords {
     const { host, make } = this.#deps;
     const made = make(asked.value, devices, { backend: host.backend, architecture: process.arch, numaNodes: host.numaNodes() });
     return made.refusal ? made : granted(toWire(made.value));
+  }
+
+  #needsToken({ facts: { physicalFunction } }: KnownDevice): boolean {
+    const { host, inventory } = this.#deps;
+    if (host.backend !== "IOMMUFD" || physicalFunction === null) return false;
+    const checked = host.capabilities().some(({ name, availability }) => name === "bind_token" && availability === "AVAILABLE");
+    return checked && inventory.get(physicalFunction)?.facts.vfioBound === true;
   }
 }
 

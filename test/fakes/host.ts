@@ -45,6 +45,8 @@ export class FakeHost implements Host {
   openProofs = 0;
   openLeases = 0;
   resets = 0;
+  /** What the next lease's holder is told. */
+  vfTokens: ReadonlyMap<Address, Uint8Array> | null = null;
   /** Told of each reset that was not refused: which devices, and whether they were cleared. */
   onReset: (addresses: readonly Address[], cleared: boolean) => void = () => {};
   /** Runs inside every asynchronous step: where a test makes things happen in between. */
@@ -168,6 +170,7 @@ export class FakeHost implements Host {
     };
     return granted({
       descriptors: [{ info, borrow: () => 0 }],
+      vfTokens: this.vfTokens,
       closeHandedOff: async () => {
         if (closed) this.violations.push("copies dropped after close");
       },

@@ -31,6 +31,10 @@ export interface FakeDevice {
   /** Left out: ENODEV. */
   readonly hotReset?: readonly ResetFunction[];
   readonly migration?: bigint;
+  /** Of a virtual function. */
+  readonly physical?: string;
+  /** It can have virtual functions. */
+  readonly sriov?: boolean;
   /** Features that a probe finds, as `set 3`. Left out: DMA_BUF. */
   readonly features?: readonly string[];
 }
@@ -76,6 +80,11 @@ export class FakeKernel implements KernelCalls {
   interfere: Interference = () => null;
   /** Whether mmap of a dma-buf works. */
   dmaBufMmap = false;
+  /** The token of each physical function. One that nobody has set is one that nobody knows. */
+  readonly tokens = new Map<string, string>();
+  /** Whether BIND looks at tokens (6.17), and whether drivers look into a name for one. */
+  bindTokens = true;
+  nameTokens = true;
   /** What IOMMU_GET_HW_INFO says; null: EOPNOTSUPP. */
   iommu: IommuInfo | null = null;
 
@@ -111,6 +120,21 @@ export class FakeKernel implements KernelCalls {
     const descriptor = must(native.memfdCreate(`fake ${file.kind}`, 0n));
     this.files.set(descriptor, file);
     return descriptor;
+  }
+
+  /** vfio_pci_validate_vf_token(); null: it may be opened, and a token that it sets is set. */
+  refusesToken({ address, physical, sriov }: FakeDevice, token: string | null): string | null {
+    if (physical !== undefined) return token !== null && token === this.tokens.get(physical) ? null : "EACCES";
+    if (sriov !== true) return token === null ? null : "EINVAL";
+    if (this.devices.some((each) => each.physical === address && this.isOpen(each))) return token === this.tokens.get(address) ? null : "EACCES";
+    if (token !== null) this.tokens.set(address, token);
+    return null;
+  }
+
+  /** For a descriptor that add() made. */
+  close(descriptor: number): void {
+    this.files.delete(descriptor);
+    must(native.closeDescriptor(descriptor));
   }
 
   isOpen(device: FakeDevice): boolean {
@@ -193,7 +217,11 @@ class FakeQueue implements BlockingQueue {
     return this.#call(token === null ? "VFIO_DEVICE_BIND_IOMMUFD" : "VFIO_DEVICE_BIND_IOMMUFD token", subject, () => {
       const file = this.#kernel.files.get(deviceFd);
       if (file?.kind !== "device" || this.#kernel.files.get(iommufd)?.kind !== "iommufd") return "EBADF";
-      if (file.bound || this.#kernel.isOpen(file.device)) return "EINVAL";
+      if (token !== null && !this.#kernel.bindTokens) return "EINVAL";
+      if (file.bound) return "EINVAL";
+      const refused = this.#kernel.bindTokens ? this.#kernel.refusesToken(file.device, token) : null;
+      if (refused !== null) return refused;
+      if (this.#kernel.isOpen(file.device)) return "EINVAL";
       if (this.#kernel.groupIsOpen(file.device.group)) return "EBUSY";
       file.bound = true;
       return 1;
@@ -282,11 +310,14 @@ class FakeQueue implements BlockingQueue {
   }
 
   groupGetDevice(groupFd: number, name: string): Promise<SysResult<number>> {
-    return this.#call("VFIO_GROUP_GET_DEVICE_FD", name, () => {
+    const [address = "", token = null] = name.split(" vf_token=");
+    return this.#call(token === null ? "VFIO_GROUP_GET_DEVICE_FD" : "VFIO_GROUP_GET_DEVICE_FD token", address, () => {
       const file = this.#kernel.files.get(groupFd);
-      const device = this.#kernel.devices.find((candidate) => candidate.address === name);
+      const device = this.#kernel.devices.find((candidate) => candidate.address === address);
       if (file?.kind !== "group" || !file.container) return "EINVAL";
-      if (device === undefined || device.group !== file.group) return "ENODEV";
+      if (device === undefined || device.group !== file.group || (token !== null && !this.#kernel.nameTokens)) return "ENODEV";
+      const refused = this.#kernel.nameTokens ? this.#kernel.refusesToken(device, token) : null;
+      if (refused !== null) return refused;
       return this.#kernel.add({ kind: "device", device, bound: true, group: device.group });
     });
   }

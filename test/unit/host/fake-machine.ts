@@ -40,8 +40,8 @@ export class FakeMachine {
         region(2, 0x80000000n, { sparse: [{ offset: 0n, size: 0x50000000n }], flags: 15 }),
         region(4, 0x40000000n, { sparse: [{ offset: 0n, size: 0x20000000n }], flags: 15 }),
       ]),
-      device(PF, 11, 4, 3, [region(0, 0x20000n)]),
-      device(VF, 12, 5, 3, [region(0, 0x4000n)]),
+      { ...device(PF, 11, 4, 3, [region(0, 0x20000n)]), sriov: true },
+      { ...device(VF, 12, 5, 3, [region(0, 0x4000n)]), physical: PF },
       device(TWIN_A, 13, 6, 3, [region(0, 0x10000n)]),
       device(TWIN_B, 13, 7, 3, [region(0, 0x10000n)]),
     ];
@@ -51,6 +51,7 @@ export class FakeMachine {
       // An empty memfd, which stands for every descriptor here, has no device number.
       this.tree.add(address, { driver, group, vfio, cdev: "0:0", ...(address === VF ? { physfn: PF } : {}) });
     }
+    this.tree.write(PF, "sriov_totalvfs", "7\n");
   }
 
   options(): HostOptions {

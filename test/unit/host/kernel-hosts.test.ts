@@ -194,22 +194,6 @@ describe("[made-up kernel] iommufd host", () => {
     await host.close();
   });
 
-  for (const [answer, availability] of [
-    ["EACCES", "AVAILABLE"],
-    ["EINVAL", "UNAVAILABLE"],
-  ] as const) {
-    test(`a token on BIND that answers ${answer} is ${availability}`, async () => {
-      const host = await start();
-      machine.kernel.interfere = (operation) => (operation === "VFIO_DEVICE_BIND_IOMMUFD token" ? answer : null);
-      await knownDevices(host, EDU, PF);
-      assert.equal(capability(host, "bind_token").availability, "UNKNOWN");
-      assert.ok(!machine.kernel.calls.some((call) => call.includes("token")), "only a virtual function is asked");
-      await knownDevices(host, VF);
-      assert.equal(capability(host, "bind_token").availability, availability);
-      await host.close();
-    });
-  }
-
   test("a kernel whose dma-bufs map gives region-scoped descriptors, without device scope", async () => {
     machine.kernel.dmaBufMmap = true;
     const host = await start();

@@ -45,8 +45,8 @@ const BARE: LeaseView = {
   ...{ quarantined: [], expireTime: null, ticketExpireTime: null, recall: null },
 };
 
-function read(view: LeaseView): Lease__Output {
-  return services.lease.GetLease.responseDeserialize(leaseResponse(view)).lease ?? assert.fail("no lease");
+function read(view: LeaseView, tokens: ReadonlyMap<Address, Uint8Array> | null = null): Lease__Output {
+  return services.lease.GetLease.responseDeserialize(leaseResponse(view, null, null, tokens)).lease ?? assert.fail("no lease");
 }
 
 /** What a view is in the API's words, made the plain way. */
@@ -127,7 +127,7 @@ describe("[pure] leases as bytes", () => {
       return field.map(({ name }) => name.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase()));
     };
     // A field that is added to proto/ has to be added to FULL, and then is missed here until it is written.
-    const full = read(FULL);
+    const full = read(FULL, new Map([[A, TICKET]]));
     const unset: readonly unknown[] = [undefined, null, "", 0, "0"];
     const isSet = (value: unknown): boolean => !unset.includes(value) && !/UNSPECIFIED$|^$/.test(String(value));
     for (const [message, value] of [
@@ -138,6 +138,13 @@ describe("[pure] leases as bytes", () => {
     ] as const)
       for (const name of names(message)) assert.ok(isSet((value as unknown as Record<string, unknown>)[name]), `${message}.${name}`);
     assert.deepEqual(full.devices[0]?.regions[0]?.memoryType, "MEMORY_TYPE_WRITE_BACK");
+  });
+
+  it("has the VF tokens that it is given, and none in what others are shown", () => {
+    const told = read(FULL, new Map([[B, TICKET]])).devices.map(({ vfToken }) => Buffer.from(vfToken));
+    assert.deepEqual(told, [Buffer.alloc(0), Buffer.from(TICKET)]);
+    for (const bytes of [leaseResponse(FULL), leasePage([FULL], ""), leaseEvents([{ kind: "CHANGED", view: FULL }])])
+      assert.ok(!bytes.includes(Buffer.from(TICKET)));
   });
 
   it("reads back whatever was written", () => {
