@@ -112,8 +112,7 @@ export class IommufdHost implements Host {
   async probe(facts: DeviceFacts): Promise<Outcome<DeviceProbe>> {
     const refusal = factsRefusal(facts);
     if (refusal !== null) return { value: null, refusal };
-    await this.#tokens.prepare(facts);
-    return facts.virtualFunctions === null ? await this.#probe(facts) : await this.#tokens.alone(facts.address, () => this.#probe(facts));
+    return await this.#tokens.probing(facts, () => this.#probe(facts));
   }
 
   async #probe(facts: DeviceFacts): Promise<Outcome<DeviceProbe>> {

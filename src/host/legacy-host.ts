@@ -95,8 +95,11 @@ export class LegacyHost implements Host {
     return this.#machine.changes(listener);
   }
 
-  async probe(facts: DeviceFacts): Promise<Outcome<DeviceProbe>> {
-    await this.#tokens.prepare(facts);
+  probe(facts: DeviceFacts): Promise<Outcome<DeviceProbe>> {
+    return this.#tokens.probing(facts, () => this.#probe(facts));
+  }
+
+  async #probe(facts: DeviceFacts): Promise<Outcome<DeviceProbe>> {
     const opened = await this.#locked([facts], async (holding) => {
       const all = await this.#openAll(holding, [facts], true);
       if (all.refusal !== null) return all;

@@ -51,10 +51,15 @@ export class VfTokens {
     if (all) for (const address of this.#tokens.keys()) if (!this.#physical.has(address)) this.#tokens.delete(address);
   }
 
-  /** Before a probe: a virtual function whose physical function was not opened yet sets the token by opening it. */
-  async prepare({ physicalFunction: address }: DeviceFacts): Promise<void> {
-    if (address === null) return;
-    await this.alone(address, async () => {
+  /** Runs a probe. A physical function is opened by one at a time: a second BIND beside the probe's would be refused. */
+  probing<T>(facts: DeviceFacts, probe: () => Promise<T>): Promise<T> {
+    if (isPhysical(facts)) return this.#alone(facts.address, probe);
+    return facts.physicalFunction === null ? probe() : this.#prepared(facts.physicalFunction).then(probe);
+  }
+
+  /** The token of a physical function that was not opened yet is set by opening it. */
+  async #prepared(address: Address): Promise<void> {
+    await this.#alone(address, async () => {
       const bindKey = await this.#deps.vfioBinding(address);
       const facts = this.#physical.get(address);
       if (bindKey === null || facts?.bindKey !== bindKey || this.#token(address, bindKey).standing !== "UNSET") return;
@@ -62,8 +67,7 @@ export class VfTokens {
     });
   }
 
-  /** One at a time for a physical function: a second BIND beside that of a probe would be refused. */
-  async alone<T>(physical: Address, work: () => Promise<T>): Promise<T> {
+  async #alone<T>(physical: Address, work: () => Promise<T>): Promise<T> {
     const before = this.#turns.get(physical);
     const turn = (async (): Promise<T> => {
       await before?.catch(() => undefined);

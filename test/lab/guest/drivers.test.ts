@@ -351,7 +351,9 @@ async function ended(child: ChildProcess): Promise<void> {
 
 /** The VF token of the only device that was told; null: none. */
 function tokenIn(devices: unknown): readonly number[] | null {
-  const [{ vfToken = null } = {}] = JSON.parse(JSON.stringify(devices, (_, part: unknown) => (typeof part === "bigint" ? String(part) : part))) as {
+  const [{ vfToken = null } = {}] = JSON.parse(
+    JSON.stringify(devices, (_, part: unknown) => (typeof part === "bigint" ? String(part) : part)),
+  ) as {
     readonly vfToken?: { readonly data: readonly number[] };
   }[];
   return vfToken?.data ?? null;

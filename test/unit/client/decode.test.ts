@@ -81,3 +81,16 @@ test("times are dates, or null [pure]", () => {
   );
   assert.equal(decodeHostInfo(GetHostInfoResponse.deserialize(Buffer.alloc(0))).startTime, null);
 });
+
+test("a VF token is told, or left out [pure]", () => {
+  const { Lease } = types;
+  const vfToken = Buffer.alloc(16, 7);
+  const { devices } = decodeLease(
+    Lease.deserialize(Lease.serialize({ devices: [{ address: "0000:01:10.0", vfToken }, { address: "0000:01:10.2" }] })),
+  );
+  assert.deepEqual(
+    devices.map((device) => device.vfToken),
+    [vfToken, undefined],
+  );
+  assert.equal("vfToken" in (devices[1] ?? {}), false);
+});

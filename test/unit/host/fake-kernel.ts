@@ -82,6 +82,8 @@ export class FakeKernel implements KernelCalls {
   dmaBufMmap = false;
   /** The token of each physical function. One that nobody has set is one that nobody knows. */
   readonly tokens = new Map<string, string>();
+  /** Devices that were opened, or tried to be, with a token, in order. */
+  readonly shownTo: string[] = [];
   /** Whether BIND looks at tokens (6.17), and whether drivers look into a name for one. */
   bindTokens = true;
   nameTokens = true;
@@ -126,7 +128,8 @@ export class FakeKernel implements KernelCalls {
   refusesToken({ address, physical, sriov }: FakeDevice, token: string | null): string | null {
     if (physical !== undefined) return token !== null && token === this.tokens.get(physical) ? null : "EACCES";
     if (sriov !== true) return token === null ? null : "EINVAL";
-    if (this.devices.some((each) => each.physical === address && this.isOpen(each))) return token === this.tokens.get(address) ? null : "EACCES";
+    if (this.devices.some((each) => each.physical === address && this.isOpen(each)))
+      return token === this.tokens.get(address) ? null : "EACCES";
     if (token !== null) this.tokens.set(address, token);
     return null;
   }
@@ -214,7 +217,8 @@ class FakeQueue implements BlockingQueue {
   }
 
   bindIommufd(deviceFd: number, iommufd: number, token: string | null, subject: string): Promise<SysResult<number>> {
-    return this.#call(token === null ? "VFIO_DEVICE_BIND_IOMMUFD" : "VFIO_DEVICE_BIND_IOMMUFD token", subject, () => {
+    if (token !== null) this.#kernel.shownTo.push(subject);
+    return this.#call("VFIO_DEVICE_BIND_IOMMUFD", subject, () => {
       const file = this.#kernel.files.get(deviceFd);
       if (file?.kind !== "device" || this.#kernel.files.get(iommufd)?.kind !== "iommufd") return "EBADF";
       if (token !== null && !this.#kernel.bindTokens) return "EINVAL";
@@ -311,7 +315,8 @@ class FakeQueue implements BlockingQueue {
 
   groupGetDevice(groupFd: number, name: string): Promise<SysResult<number>> {
     const [address = "", token = null] = name.split(" vf_token=");
-    return this.#call(token === null ? "VFIO_GROUP_GET_DEVICE_FD" : "VFIO_GROUP_GET_DEVICE_FD token", address, () => {
+    if (token !== null) this.#kernel.shownTo.push(address);
+    return this.#call("VFIO_GROUP_GET_DEVICE_FD", address, () => {
       const file = this.#kernel.files.get(groupFd);
       const device = this.#kernel.devices.find((candidate) => candidate.address === address);
       if (file?.kind !== "group" || !file.container) return "EINVAL";

@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, test } from "node:test";
 import { IommufdHost } from "../../../src/host/iommufd-host.js";
 import { LegacyHost } from "../../../src/host/legacy-host.js";
 import { openDescriptors } from "../../contract/client-side.js";
-import { EDU, FakeMachine, GRACE, knownDevices, PF, TWIN_A, TWIN_B, VF } from "./fake-machine.js";
+import { EDU, FakeMachine, GRACE, knownDevices, TWIN_A, TWIN_B } from "./fake-machine.js";
 
 function capability(host: IommufdHost | LegacyHost, name: string): { availability: string; detail: string } {
   const found = host.capabilities().find((candidate) => candidate.name === name);
