@@ -29,6 +29,7 @@ const PRINTING: Readonly<
   leases: { args: [], shape: "list", name: /^[0-9a-f-]{36}$/ },
   release: { args: ["LEASE"], shape: "one", name: /^[0-9a-f-]{36}$/ },
   host: { args: [], shape: "one", name: /^[0-9a-f-]{36}$/ },
+  args: { args: [NVME, "--for", "qemu"], shape: "one", name: /^\S+$/ },
   "policy test": { args: ["--device", GPU], shape: "one", name: /^allowed$/ },
   "policy reload": { args: [], shape: "one", name: /^applied$/ },
   "driver bind": { args: [NVME], shape: "list", name: /^0000:02:00\.0$/ },
