@@ -311,9 +311,9 @@ describe("[pure] arguments across the bridge", () => {
     ],
     [
       "unknown word",
-      () => queue.open("/dev/null", "write" as never),
+      () => queue.open("/dev/null", "append" as never),
       RangeError,
-      'BlockingQueue.open argument 2 (access): expected "read" or "readwrite"',
+      'BlockingQueue.open argument 2 (access): expected "read", "write" or "readwrite"',
     ],
     ["string for number", () => queue.close("3" as never), TypeError, "BlockingQueue.close argument 1 (fd): expected an integer"],
     ["fraction", () => queue.close(1.5), TypeError, "BlockingQueue.close argument 1 (fd): expected an integer"],
