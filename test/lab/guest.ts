@@ -3,7 +3,7 @@
 
 import { spawn } from "node:child_process";
 import { createReadStream, watch } from "node:fs";
-import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, readFile, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { World } from "./devices.js";
 import type { LabEvent } from "./event.js";
@@ -64,8 +64,8 @@ async function writeResultsFolder(results: string, plan: GuestPlan): Promise<voi
     HOME: "/root",
     TERM: process.env.TERM ?? "linux",
     APERTURE_LAB_WORLD: plan.world,
-    // For a machine inside the machine.
-    APERTURE_LAB_KERNEL: plan.kernel,
+    // For a machine inside the machine. A copy: what lies below /tmp is not seen from inside.
+    APERTURE_LAB_KERNEL: "/results/kernel",
   };
   const assignments = (values: Readonly<Record<string, string>>) =>
     Object.entries(values).map(([name, value]) => `${name}=${quoted(value)}`);
@@ -76,6 +76,7 @@ async function writeResultsFolder(results: string, plan: GuestPlan): Promise<voi
     plan.command,
   ];
   const reachable = new Set([...withParents(repository), ...withParents(dirname(process.execPath))]);
+  await copyFile(plan.kernel, join(results, "kernel"));
   await writeFile(join(results, "settings"), `${assignments(settings).join("\n")}\n`);
   await writeFile(join(results, "reachable"), `${[...reachable].join("\n")}\n`);
   await writeFile(join(results, "command"), `${command.join("\n")}\n`);
