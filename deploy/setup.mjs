@@ -4,7 +4,7 @@
 
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -127,6 +127,9 @@ step(
     // From nothing: an output whose source is gone would go on being run as a test.
     rmSync(join(root, "dist"), { recursive: true, force: true });
     run(bin("tsc"), ["-p", "tsconfig.json"]);
+    // npx makes them so when it first sees the package, and never again.
+    const { bin: commands } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
+    for (const file of Object.values(commands)) chmodSync(join(root, file), 0o755);
   },
 );
 step(
