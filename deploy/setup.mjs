@@ -127,9 +127,6 @@ step(
     // From nothing: an output whose source is gone would go on being run as a test.
     rmSync(join(root, "dist"), { recursive: true, force: true });
     run(bin("tsc"), ["-p", "tsconfig.json"]);
-    // npx makes them so when it first sees the package, and never again.
-    const { bin: commands } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
-    for (const file of Object.values(commands)) chmodSync(join(root, file), 0o755);
   },
 );
 step(
@@ -142,3 +139,6 @@ step(
     run(process.execPath, [join(root, "deploy/bundle.mjs")]);
   },
 );
+// npx makes commands executable when it first sees the package, and not after the next build.
+const { bin: commands } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
+for (const file of Object.values(commands)) chmodSync(join(root, file), 0o755);
