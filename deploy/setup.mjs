@@ -4,7 +4,7 @@
 
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -139,6 +139,3 @@ step(
     run(process.execPath, [join(root, "deploy/bundle.mjs")]);
   },
 );
-// npx makes commands executable when it first sees the package, and not after the next build.
-const { bin: commands } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
-for (const file of Object.values(commands)) chmodSync(join(root, file), 0o755);

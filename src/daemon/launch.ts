@@ -1,9 +1,5 @@
-#!/usr/bin/env -S node --max-semi-space-size=4
 // Starts apertured from one file and its code cache (deploy/bundle.mjs makes both): about 250 modules are neither looked up nor compiled again at each start. Where the
 // bundle is missing, the modules themselves are loaded. A cache of another Node or other V8 flags is rejected by V8 and then merely not used.
-//
-// The flag above is package.json's config.daemon_node_flags. A daemon's young objects are those of the calls under way, and V8 would give them 48 MiB for good: with semi-spaces of 4 MiB a
-// daemon that has become idle gives memory back, and leases take no longer.
 
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";

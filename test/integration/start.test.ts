@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, afterEach, before, describe, it } from "node:test";
-import { DAEMON, DaemonProcess, NODE_FLAGS, socketFolder } from "../harness/daemon.js";
+import { DaemonProcess, NODE_FLAGS, socketFolder } from "../harness/daemon.js";
 import { type Run, runDaemon } from "../harness/run.js";
 
 const NO_VFIO = !existsSync("/dev/vfio") && !existsSync("/dev/iommu");
@@ -189,7 +189,7 @@ function withoutLog(run: Run): Run {
 
 describe("[pure] the daemon's program", () => {
   it("names the Node flags with which its code cache is made", () => {
-    const program = readFileSync(DAEMON.at(-1) ?? "", "utf8");
+    const program = readFileSync(new URL("../../../deploy/apertured.mjs", import.meta.url), "utf8");
     assert.equal(program.slice(0, program.indexOf("\n")), `#!/usr/bin/env -S node ${NODE_FLAGS.join(" ")}`);
   });
 });
