@@ -118,6 +118,7 @@ export function plot(all: readonly GrowthResult[]): string | null {
   const style = 'font-family="Helvetica, Arial, sans-serif" font-size="13" fill="#222"';
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" ${style}>`,
+    `<title>${escaped(`${drawn.map(({ measure }) => measure).join("; ")}, by ${first.over}`)}</title>`,
     `<rect width="${width}" height="${height}" fill="#fff"/>`,
     ...grid(x, y, first.over, first.unit),
     ...drawn.flatMap((growth) => series(growth, drawn, x, y)),
