@@ -36,6 +36,8 @@ export class PollSet {
   readonly #poller: Poller;
   readonly #handlers = new Map<number, Handler>();
   readonly #onFault: (error: unknown) => void;
+  /** Views on frames, by row. */
+  readonly #frames: Uint8Array[] = [];
   #nextId = 1;
 
   /** onFault: a handler threw. The batch goes on: one client's fault must not lose another's events. */
@@ -83,7 +85,8 @@ export class PollSet {
   send(id: number, frame: Uint8Array, descriptors: readonly number[]): number {
     const { out, outFrames, outDescriptors } = this.#poller.buffers;
     outFrames.set(frame, 0);
-    outDescriptors.set(descriptors, 0);
+    // One by one: for so few, set() costs more in its checks than in its copying.
+    for (let i = 0; i < descriptors.length; i += 1) outDescriptors[i] = descriptors[i] ?? -1;
     out[0] = id;
     out[1] = frame.byteLength;
     out[2] = descriptors.length;
@@ -115,8 +118,18 @@ export class PollSet {
     }
   }
 
+  /** The bytes of a row's frame. Most frames are as long as the one before: the view on them is kept. */
+  #frame(row: number, length: number): Uint8Array {
+    const kept = this.#frames[row];
+    if (kept?.byteLength === length) return kept;
+    const begin = row * this.#poller.frameBytes;
+    const made = this.#poller.buffers.frames.subarray(begin, begin + length);
+    this.#frames[row] = made;
+    return made;
+  }
+
   #deliver(row: number): void {
-    const { rows, frames } = this.#poller.buffers;
+    const { rows } = this.#poller.buffers;
     const column = (name: keyof typeof PollColumn): number => rows[row * PollColumn.width + PollColumn[name]] ?? 0;
     const id = column("id");
     const handler = this.#handlers.get(id);
@@ -142,8 +155,7 @@ export class PollSet {
       return;
     }
     if (kind === PollEvent.frame) {
-      const begin = row * this.#poller.frameBytes;
-      handler.to.frame(frames.subarray(begin, begin + column("a")), column("b") === 1);
+      handler.to.frame(this.#frame(row, column("a")), column("b") === 1);
       return;
     }
     this.#handlers.delete(id);

@@ -8,9 +8,9 @@ bool CanRunJs(napi_env env) {
   // Node-API has no question for it. This is the cheapest call that asks itself first; what it answers is of
   // no interest. The state changes on this thread only, between two callbacks of the loop.
   napi_value global;
-  bool found;
+  bool same;
   return napi_get_global(env, &global) == napi_ok &&
-         napi_has_named_property(env, global, "a", &found) == napi_ok;
+         napi_strict_equals(env, global, global, &same) == napi_ok;
 }
 
 void CallFromLoop(napi_env env, napi_value receiver, napi_value function,

@@ -27,13 +27,21 @@ Result<UniqueFd> OpenPidfd(int pid) {
 }
 
 bool IsAlive(int pidfd) {
-  struct pollfd query = {pidfd, POLLIN, 0};
+  bool alive;
+  AreAlive(&pidfd, &alive, 1);
+  return alive;
+}
+
+void AreAlive(const int* pidfds, bool* alive, int count) {
+  struct pollfd queries[kMostAlive];
+  for (int i = 0; i < count; i++) queries[i] = {pidfds[i], POLLIN, 0};
   int ready;
   do {
-    ready = poll(&query, 1, 0);
+    ready = poll(queries, static_cast<nfds_t>(count), 0);
   } while (ready < 0 && errno == EINTR);
-  // Anything but silence counts as dead, POLLNVAL and POLLHUP (a reaped process, since 6.9) too.
-  return ready == 0;
+  // Anything but silence counts as dead, POLLNVAL and POLLHUP (a reaped process, since 6.9) too; and all are
+  // when the kernel could not answer.
+  for (int i = 0; i < count; i++) alive[i] = ready >= 0 && queries[i].revents == 0;
 }
 
 std::optional<uint64_t> PidfdInode(int pidfd) {

@@ -227,6 +227,7 @@ int Poller::Collect() {
         break;
     }
   }
+  if (owned_ > 0) DisownTheDead();
   return rows_;
 }
 

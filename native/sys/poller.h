@@ -10,6 +10,7 @@
 
 #include <sys/epoll.h>
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -126,6 +127,7 @@ class Poller {
   void OnTimer();
 
   bool IsFromOwner(const Entry& channel, const ControlData& control) const;
+  void DisownTheDead();
   void End(Entry* entry, PollKind kind, int error);
 
   std::shared_ptr<PollerBuffers> buffers_;
@@ -135,6 +137,10 @@ class Poller {
   std::unordered_map<int32_t, Entry> entries_;
   uint32_t next_generation_ = 1;
   int rows_ = 0;
+  // Frames of this batch that come from their owners if those are alive: their pidfds and their rows.
+  std::array<int, kPollBatch> owners_;
+  std::array<int, kPollBatch> owned_rows_;
+  int owned_ = 0;
 };
 
 // Makes the kernel name the sender of each message that fd receives: pid and user, and with pidfd a pidfd of

@@ -1,6 +1,7 @@
 // The half of the Poller that speaks on channels: frames in, with the question who sent each, and frames out.
 #include <sys/socket.h>
 
+#include <array>
 #include <cerrno>
 
 #include "sys/abi_socket.h"
@@ -14,6 +15,8 @@ namespace {
 // Room for what every frame carries and not for descriptors: those that a client sends are then cut off by
 // the kernel (at most two fit where the pidfd belongs), and MSG_CTRUNC tells.
 constexpr size_t kControlBytes = CMSG_SPACE(sizeof(struct ucred)) + CMSG_SPACE(sizeof(int));
+
+static_assert(kPollBatch <= kMostAlive);
 
 }  // namespace
 
@@ -38,9 +41,18 @@ bool Poller::IsFromOwner(const Entry& channel, const ControlData& control) const
   }
   // While the process that connected lives, nobody else can have its pid, so the credentials are about it: a
   // pidfd of the sender, which the kernel makes from the same pid, would say no more and cost five system
-  // calls a frame. Asked last: a death between the send and now makes the frame foreign, never the other way
-  // round.
-  return !channel.pidfd.valid() || IsAlive(channel.pidfd.get());
+  // calls a frame. Whether it lives is asked for all frames of a batch at once (DisownTheDead).
+  return true;
+}
+
+// Asked last: a death between a send and now makes the frame foreign, never the other way round.
+void Poller::DisownTheDead() {
+  std::array<bool, kPollBatch> alive;
+  AreAlive(owners_.data(), alive.data(), owned_);
+  for (int i = 0; i < owned_; i++) {
+    if (!alive[i]) buffers_->rows[owned_rows_[i]].b = 0;
+  }
+  owned_ = 0;
 }
 
 // One frame a wake-up: a channel rarely has two, the set is level-triggered, and to ask once more only to
@@ -73,6 +85,10 @@ void Poller::OnChannel(Entry* entry) {
   const bool own = IsFromOwner(*entry, control);
   PollRow* row = NewRow(PollKind::kFrame, entry->id, static_cast<int32_t>(got));
   row->b = own ? 1 : 0;
+  // pidfd -1: a kernel before 6.5, where only the pid is known.
+  if (!own || !entry->pidfd.valid()) return;
+  owners_[owned_] = entry->pidfd.get();
+  owned_rows_[owned_++] = rows_ - 1;
 }
 
 void Poller::Flush(int count) {

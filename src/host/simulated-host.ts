@@ -100,7 +100,7 @@ export class SimulatedHost implements Host {
     const host = new SimulatedHost(options);
     for (const { device, files } of host.#devices.values()) {
       // The question is asked here too: on a kernel that cannot answer it (built without CONFIG_FILE_LOCKING) no lease would ever come back.
-      const error = (await files.renew()) ?? (await files.shared()).error;
+      const error = (await files.renew()) ?? (await files.obstacle());
       if (error === null) continue;
       await host.close();
       return { value: null, refusal: failedCall(error, device.address) };

@@ -1,7 +1,7 @@
 // The log: JSON lines on stderr. An event is a constant name with the fields of its row in events.ts; text of clients only ever appears under a field, escaped and cut,
 // because a terminal obeys more characters than JSON escapes (C1 controls, bidirectional overrides).
 
-import { type DestinationStream, type Logger, pino, stdTimeFunctions } from "pino";
+import { type DestinationStream, type Logger, pino } from "pino";
 import { EVENTS, type LogEventName, type LogFields, type LogLevel } from "./events.js";
 import { LINE_LIMIT, LineLimit } from "./line-limit.js";
 import { currentTrace } from "./trace.js";
@@ -32,18 +32,29 @@ const timers = (ms: number, callback: () => void): (() => void) => {
   return () => clearTimeout(timer);
 };
 
+/** Where lines go. */
+export interface LogLines extends DestinationStream {
+  /** Lines left out so far. */
+  readonly dropped?: number;
+  /** Makes a line when nobody waits any more. Without it each is made at once. */
+  later?(make: () => void): void;
+}
+
 export class Log {
   readonly #pino: Logger;
   readonly #limit: LineLimit;
-  readonly #lines: { readonly dropped?: number };
+  readonly #lines: LogLines;
+  /** When what the next line tells of happened, milliseconds since the epoch, and the same as text. */
+  #time = 0;
+  #timeText = "";
 
-  constructor(level: LogLevel, lines: DestinationStream & { readonly dropped?: number }, after = timers) {
+  constructor(level: LogLevel, lines: LogLines, after = timers) {
     this.#lines = lines;
     this.#pino = pino(
       {
         level,
         base: null,
-        timestamp: stdTimeFunctions.isoTime,
+        timestamp: () => this.#timeText,
         formatters: { level: (label) => ({ level: label }) },
         messageKey: "message",
       },
@@ -59,12 +70,23 @@ export class Log {
     if (!this.#pino.isLevelEnabled(row.level)) return;
     const values = fields as Readonly<Record<string, Value>>;
     if (row.limited && !this.#limit.admits(uidOf(values), `${event} ${values["reason"]}`)) return;
-    // Under one key, so that no field can stand in for the record's own level or time.
-    const record: Record<string, unknown> = {};
-    for (const [key, value] of Object.entries(values)) record[key] = safe(key, value);
-    const trace = currentTrace();
-    const ids = trace === null ? {} : { trace_id: trace.traceId, span_id: trace.spanId };
-    this.#pino[row.level]({ event, ...ids, fields: record }, safeText(message));
+    const [time, trace] = [Date.now(), currentTrace()];
+    const make = (): void => {
+      this.#setTime(time);
+      // Under one key, so that no field can stand in for the record's own level or time.
+      const record: Record<string, unknown> = {};
+      for (const [key, value] of Object.entries(values)) record[key] = safe(key, value);
+      const ids = trace === null ? {} : { trace_id: trace.traceId, span_id: trace.spanId };
+      this.#pino[row.level]({ event, ...ids, fields: record }, safeText(message));
+    };
+    if (this.#lines.later) this.#lines.later(make);
+    else make();
+  }
+
+  #setTime(time: number): void {
+    if (time === this.#time) return;
+    this.#time = time;
+    this.#timeText = `,"time":"${new Date(time).toISOString()}"`;
   }
 
   setLevel(level: LogLevel): void {

@@ -1,6 +1,6 @@
-// Log lines on their way to stderr: those of one turn of the event loop in one write, which never waits. A lease is a few lines, and a system call for each, or a thread that is
-// woken for it, costs more than making them. A reader that does not read must not stop the daemon: what the kernel has no room for waits here, up to a bound, and what comes
-// beyond that is left out and counted.
+// Log lines on their way to stderr: those of one turn of the event loop are made and written at its end, in one write, which never waits. A lease is a few lines, and a system call
+// for each, or a thread that is woken for it, costs more than making them; and a client waits for its lease, not for the line about it. A reader that does not read must not
+// stop the daemon: what the kernel has no room for waits here, up to a bound, and what comes beyond that is left out and counted.
 
 import { writeSync } from "node:fs";
 
@@ -19,6 +19,7 @@ export interface LineSink {
 
 export class TurnLines {
   readonly #sink: LineSink;
+  #unmade: (() => void)[] = [];
   #waiting = "";
   #scheduled = false;
   #dropped = 0;
@@ -38,6 +39,16 @@ export class TurnLines {
       return;
     }
     this.#waiting += line;
+    this.#schedule();
+  }
+
+  /** make: writes a line, at the end of this turn. Lines come in the order in which they were asked for. */
+  later(make: () => void): void {
+    this.#unmade.push(make);
+    this.#schedule();
+  }
+
+  #schedule(): void {
     if (this.#scheduled) return;
     this.#scheduled = true;
     setImmediate(() => this.flush());
@@ -45,6 +56,10 @@ export class TurnLines {
 
   /** Writes what there is room for, now. */
   flush(): void {
+    this.#scheduled = true;
+    // It grows when making a line asks for another.
+    for (const make of this.#unmade) make();
+    this.#unmade = [];
     this.#scheduled = false;
     let bytes = Buffer.from(this.#waiting, "latin1");
     try {

@@ -117,11 +117,12 @@ async function holdAll(daemon: BenchDaemon): Promise<{ release(): Promise<void> 
 
 async function scrapes(scale: Scale): Promise<Prepared> {
   const devices = scale.pick(MANY, FEW);
+  const client = await baseline("http_get");
   const daemon = await BenchDaemon.start({ devices, leasable: 1, cpu: apart.server });
   const naive = await Server.start([...program("prom-server"), String(devices)], apart.server);
   const scrape = (name: string, url: string, line: string) => ({
     name,
-    measure: () => measured([...program("scrape"), url, String(scale.pick(15, 2)), line], apart.client),
+    measure: () => measured([client, url, String(scale.pick(31, 2)), line], apart.client),
   });
   return {
     sides: [

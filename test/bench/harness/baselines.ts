@@ -35,6 +35,7 @@ const NATIVE = ["mapping", "mapping_plan", "fault_guard", "result"].map((name) =
 const RECIPES = {
   scm_server: { ...C, sources: ["scm_server.c"] },
   scm_client: { ...C, sources: ["scm_client.c"] },
+  http_get: { ...C, sources: ["http_get.c"] },
   vfio_direct: { ...C, sources: ["vfio_direct.c"] },
   lease_client: { ...CLIENT, sources: ["lease_client.cc", "lease_caller.cc", "grpc_connection.cc", "descriptor_channel.cc"] },
   stream_client: { ...CLIENT, sources: ["stream_client.cc", "grpc_connection.cc", "descriptor_channel.cc"] },

@@ -15,7 +15,7 @@ for (const name of GAUGES) {
   for (let i = 0; i < Number(process.argv[2]); i += 1) gauge.set({ address: addressOf(i), driver: "vfio-pci", state: "free" }, i % 7);
 }
 const server = createServer((_request, response) => {
-  void registry.metrics().then((text) => response.writeHead(200, { "content-type": registry.contentType }).end(text));
+  void registry.metrics().then((text) => response.setHeader("content-type", registry.contentType).end(text));
 });
 server.listen(0, "127.0.0.1", () => process.stdout.write(`READY http://127.0.0.1:${(server.address() as AddressInfo).port}\n`));
 process.on("SIGTERM", () => process.exit(0));

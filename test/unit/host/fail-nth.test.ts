@@ -150,7 +150,7 @@ for (const { name, devices, make } of RIGS) {
         rig.arm(0, "");
         assert.equal(await run(rig.host, known), true, "honest run");
         const calls = rig.count();
-        assert.ok(calls >= known.length);
+        assert.ok(calls > 0);
         for (const code of ERRNOS) {
           for (let n = 1; n <= calls; n++) {
             rig.arm(n, code);

@@ -25,6 +25,23 @@ function parsed(line: string | undefined): Record_ {
 }
 
 describe("[pure] log", () => {
+  it("makes lines when its sink says so, with the time and level of when they were asked for", (t) => {
+    t.mock.timers.enable({ apis: ["Date"], now: 1_000 });
+    const [lines, makes]: [string[], (() => void)[]] = [[], []];
+    const log = new Log("debug", { write: (line) => lines.push(line), later: (make) => makes.push(make) });
+    log.write("device.recovered", { pci_address: "0000:01:00.0" }, "one");
+    t.mock.timers.tick(500);
+    log.write("device.recovered", { pci_address: "0000:01:00.0" }, "two");
+    log.write("device.recovered", { pci_address: "0000:01:00.0" }, "three");
+    t.mock.timers.tick(500);
+    assert.deepEqual(lines, []);
+    for (const make of makes) make();
+    assert.deepEqual(
+      lines.map((line) => parsed(line)).map(({ time, message }) => `${time} ${message}`),
+      ["1970-01-01T00:00:01.000Z one", "1970-01-01T00:00:01.500Z two", "1970-01-01T00:00:01.500Z three"],
+    );
+  });
+
   // C0, DEL, C1, quotes and braces of JSON, line separators, direction overrides, surrogates with and without a partner.
   const nasty = fc.string({
     unit: fc.oneof(

@@ -40,6 +40,31 @@ describe("[pure] log lines of a turn", () => {
     assert.deepEqual(sink.writes, ["one\ntwo\n", "three\n"]);
   });
 
+  it("are made at its end too, in order, also what is asked for while they are made", async () => {
+    const sink = new FakeSink();
+    const lines = new TurnLines(sink);
+    const made: number[] = [];
+    const later = (n: number, then = (): void => {}): void =>
+      lines.later(() => {
+        made.push(n);
+        lines.write(`${n}\n`);
+        then();
+      });
+    later(1, () => later(3));
+    later(2);
+    assert.deepEqual([made, sink.writes], [[], []]);
+    await turn();
+    await until(
+      "the third",
+      () => sink.writes.join(""),
+      (written) => written === "1\n2\n3\n",
+    );
+    later(4);
+    lines.flush();
+    assert.deepEqual(made, [1, 2, 3, 4]);
+    assert.equal(sink.writes.join(""), "1\n2\n3\n4\n");
+  });
+
   it("are written in pieces for which a pipe has room when it says so", async () => {
     const sink = new FakeSink();
     const lines = new TurnLines(sink);
