@@ -17,7 +17,7 @@ import { vmmArguments } from "../../src/vmm/arguments.js";
 import { until } from "../harness/until.js";
 import { at, bar, device, EDU, gh200, graceNodes, IGB_PAIR, options, PC_HOST } from "../unit/vmm/devices.js";
 import { addToCache, newestCached } from "./cache.js";
-import { debianTools, qemuForArm } from "./packages.js";
+import { debianTools, ensureRunPackages, qemuForArm } from "./packages.js";
 import { say } from "./process.js";
 import { Qmp } from "./qmp.js";
 
@@ -164,6 +164,7 @@ export async function qemuForArmAccepts(): Promise<void> {
 
 /** For x86-64: two virtual functions, a plain device, and one whose BAR needs a window. */
 export async function qemuForPcAccepts(): Promise<void> {
+  await ensureRunPackages();
   const big = device("0000:02:00.0", [bar(0, 64n * GIB, WIDE)]);
   for (const devices of [[EDU], IGB_PAIR, [EDU, big]])
     await accepts({ program: "qemu-system-x86_64", arguments: ["-M", "q35", "-m", "256M"] }, made("QEMU", devices, PC_HOST));

@@ -22,6 +22,7 @@ const METHOD = `## How it is measured
 * One load client in C++ (epoll, libnghttp2; \`test/bench/baselines/lease_client.cc\`) speaks to every server: only the server differs. It checks every descriptor count, that answer and offer name one lease,
   the regions, and at the end that leases are HELD; the daemon must have no quarantine, no fault and no warning in its log, or the
   case has failed.
+* Scrapes are read by a client in C (\`http_get.c\`), because one in JavaScript takes longer for 2 MB than a server that keeps its page.
 * A lease's time runs from the request to the moment when answer and descriptors have come and the acknowledgement is sent. Releases are not part of it. Rates are of leases that are kept.
 * The scan's baseline reads each file that the scan reads, once, with Node's synchronous fs, and makes nothing of what it reads. Every device is bound to vfio-pci and alone in its IOMMU group, eight are below a port.
 * The baselines are in \`test/bench/baselines\`: the C epoll server does one recv and one sendmsg a request; the C++ gRPC peer locks, opens and hands over by token, and has no policy, liveness, acknowledgement, proof,

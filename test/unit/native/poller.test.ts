@@ -234,6 +234,28 @@ describe("[real processes] Poller", () => {
     });
   });
 
+  it("in one batch only the frames of the dead are foreign", async () => {
+    await withPeer(async (recorder, peer, path) => {
+      const [first, last] = [new PeerProcess(), new PeerProcess()];
+      const accepted: Event[] = [];
+      for (const each of [first, peer, last]) {
+        await each.does("connect", path);
+        accepted.push(await recorder.nextIs("accepted", LISTENER));
+        await each.does("send", "hello");
+      }
+      for (const each of [first, last]) await each.kill();
+      for (const [i, event] of accepted.entries()) recorder.channel(event, 7 + i);
+      const frames = [await recorder.next(), await recorder.next(), await recorder.next()];
+      assert.deepEqual(frames.map(({ kind, id, columns }) => [kind, id, columns[1]]).sort(), [
+        ["frame", 7, 0],
+        ["frame", 8, 1],
+        ["frame", 9, 0],
+      ]);
+      assert.equal(new Set(frames.map(({ batch }) => batch)).size, 1);
+      for (const id of [7, 9]) await recorder.nextIs("hangup", id);
+    });
+  });
+
   it("the wrong pid or uid at addChannel, or the pidfd of a process that is dead, makes every frame foreign", async () => {
     await withPeer(async (recorder, peer, path) => {
       const other = new PeerProcess();
