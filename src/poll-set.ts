@@ -130,19 +130,27 @@ export class PollSet {
 
   #deliver(row: number): void {
     const { rows } = this.#poller.buffers;
-    const column = (name: keyof typeof PollColumn): number => rows[row * PollColumn.width + PollColumn[name]] ?? 0;
-    const id = column("id");
+    const begin = row * PollColumn.width;
+    const column = (index: number): number => rows[begin + index] ?? 0;
+    const id = column(PollColumn.id);
     const handler = this.#handlers.get(id);
-    const kind = column("kind");
+    const kind = column(PollColumn.kind);
     if (!handler) {
       // Accepted in the same batch in which its listener was removed: the row carries descriptors that nobody else will close.
-      if (kind === PollEvent.accepted) for (const fd of [column("a"), column("e")]) if (fd >= 0) native.closeDescriptor(fd);
+      if (kind === PollEvent.accepted)
+        for (const fd of [column(PollColumn.a), column(PollColumn.e)]) if (fd >= 0) native.closeDescriptor(fd);
       return;
     }
     if (handler.kind === "listener") {
       if (kind === PollEvent.accepted) {
-        handler.to.accepted({ fd: column("a"), pid: column("b"), uid: column("c") >>> 0, gid: column("d") >>> 0, pidfd: column("e") });
-      } else if (kind === PollEvent.starved) handler.to.starved(column("a"));
+        handler.to.accepted({
+          fd: column(PollColumn.a),
+          pid: column(PollColumn.b),
+          uid: column(PollColumn.c) >>> 0,
+          gid: column(PollColumn.d) >>> 0,
+          pidfd: column(PollColumn.e),
+        });
+      } else if (kind === PollEvent.starved) handler.to.starved(column(PollColumn.a));
       return;
     }
     if (handler.kind === "readable") {
@@ -155,7 +163,7 @@ export class PollSet {
       return;
     }
     if (kind === PollEvent.frame) {
-      handler.to.frame(this.#frame(row, column("a")), column("b") === 1);
+      handler.to.frame(this.#frame(row, column(PollColumn.a)), column(PollColumn.b) === 1);
       return;
     }
     this.#handlers.delete(id);
