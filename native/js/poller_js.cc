@@ -7,6 +7,7 @@
 #include "js/loop_call.h"
 #include "js/loop_poll.h"
 #include "sys/poller.h"
+#include "sys/workers.h"
 
 namespace aperture {
 
@@ -154,6 +155,8 @@ class PollerJs : public Napi::ObjectWrap<PollerJs> {
     // close() in the callback gives up the reference that keeps this object alive.
     const Napi::Object self = Value();
     const int count = poller_->Collect();
+    // Many frames are acknowledgements, after each of which copies are closed on a thread.
+    const Burst burst;
     if (count > 0) CallFromLoop(env, self, callback_.Value(), {Napi::Number::New(env, count)});
     if (poller_ != nullptr) poller_->EndBatch();
   }

@@ -2,11 +2,13 @@
 #include "sys/serial_queue.h"
 
 #include <dirent.h>
+#include <sched.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <functional>
 #include <mutex>
@@ -42,6 +44,11 @@ class Gate {
   void Wait() {
     std::unique_lock<std::mutex> lock(mutex_);
     changed_.wait(lock, [this] { return open_; });
+  }
+  // False: it was not opened within ten seconds.
+  bool Opens() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    return changed_.wait_for(lock, std::chrono::seconds(10), [this] { return open_; });
   }
 
  private:
@@ -139,6 +146,82 @@ TEST(few_threads_wait_for_work_and_not_for_long) {
   CHECK(Until([] { return CountThreads("check-many") == 0; }));
   CHECK(CountThreads(kIdleWorkerName) <= 4);
   CHECK(Until([] { return CountThreads(kIdleWorkerName) == 0; }));
+}
+
+// On one processor the threads run when the one that pushes waits: then the burst is complete.
+TEST(a_burst_of_short_work_takes_few_threads) {
+  constexpr int kMany = 64;
+  cpu_set_t before, one;
+  CHECK(sched_getaffinity(0, sizeof(before), &before) == 0);
+  CPU_ZERO(&one);
+  CPU_SET(sched_getcpu(), &one);
+  CHECK(sched_setaffinity(0, sizeof(one), &one) == 0);
+  std::mutex mutex;
+  std::set<pid_t> threads;
+  std::vector<SharedGate> done;
+  for (int i = 0; i < kMany; i++) {
+    SerialQueue queue("check-burst");
+    done.push_back(std::make_shared<Gate>());
+    Push(&queue, [&mutex, &threads, open = done.back()] {
+      {
+        const std::lock_guard<std::mutex> lock(mutex);
+        threads.insert(static_cast<pid_t>(syscall(SYS_gettid)));
+      }
+      open->Open();
+    });
+  }
+  for (const SharedGate& gate : done) gate->Wait();
+  CHECK(sched_setaffinity(0, sizeof(before), &before) == 0);
+  // Two do it; a third and fourth when the pushing thread is interrupted.
+  CHECK(threads.size() <= 4);
+}
+
+TEST(work_of_a_burst_begins_at_its_end) {
+  SerialQueue queue("check-held");
+  std::atomic<bool> began(false);
+  const SharedGate done = std::make_shared<Gate>();
+  {
+    const Burst outer;
+    {
+      const Burst inner;
+      Push(&queue, [&began, done] {
+        began = true;
+        done->Open();
+      });
+    }
+    // Much longer than a thread takes to come.
+    for (int left = 20; left > 0 && !began; left--) {
+      const struct timespec pause = {0, 1000000};
+      nanosleep(&pause, nullptr);
+    }
+    CHECK(!began);
+  }
+  done->Wait();
+  CHECK(began);
+}
+
+// Each piece of work that blocks is followed by one that does not.
+TEST(in_a_burst_nothing_waits_for_what_blocks) {
+  constexpr int kPairs = 20;
+  const SharedGate held = std::make_shared<Gate>();
+  std::vector<SharedGate> quick;
+  std::vector<SharedGate> slow;
+  for (int i = 0; i < kPairs; i++) {
+    SerialQueue blocked("check-blocked");
+    SerialQueue free("check-free");
+    slow.push_back(std::make_shared<Gate>());
+    quick.push_back(std::make_shared<Gate>());
+    Push(&blocked, [held, open = slow.back()] {
+      held->Wait();
+      open->Open();
+    });
+    Push(&free, [open = quick.back()] { open->Open(); });
+  }
+  bool all = true;
+  for (const SharedGate& gate : quick) all = all && gate->Opens();
+  held->Open();
+  for (const SharedGate& gate : slow) gate->Wait();
+  CHECK(all);
 }
 
 TEST(queues_do_not_wait_for_each_other) {
