@@ -163,7 +163,9 @@ int RunOnWorker(std::shared_ptr<Work> work) {
   {
     const Lock lock;
     workers.waiting.push_back(work);
-    if (workers.coming || bursts > 0) return 0;
+    if (workers.coming) return 0;
+    // Only one that is idle can be called later: that cannot fail, and making one can.
+    if (bursts > 0 && !workers.idle.empty()) return 0;
     workers.coming = true;
   }
   const int failed = CallThread();

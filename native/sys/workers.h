@@ -24,9 +24,8 @@ class Work {
 // one of those there are.
 int RunOnWorker(std::shared_ptr<Work> work);
 
-// While there is one, no thread is called for the work that this thread hands over, but at its end: a thread
-// that is woken for each piece takes the processor from the one that is still making the others. What no
-// thread could be had for then is tried again with the next.
+// While there is one, no idle thread is called for the work that this thread hands over, but at its end: a
+// thread that is woken for each piece takes the processor from the one that is still making the others.
 class Burst {
  public:
   Burst();

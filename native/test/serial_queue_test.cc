@@ -177,6 +177,10 @@ TEST(a_burst_of_short_work_takes_few_threads) {
 }
 
 TEST(work_of_a_burst_begins_at_its_end) {
+  // Only what is idle waits for a call.
+  SerialQueue before("check-before");
+  Push(&before, [] {});
+  CHECK(Until([] { return CountThreads(kIdleWorkerName) > 0; }));
   SerialQueue queue("check-held");
   std::atomic<bool> began(false);
   const SharedGate done = std::make_shared<Gate>();

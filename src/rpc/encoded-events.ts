@@ -1,6 +1,6 @@
 // Messages of a device watch as bytes, put together from devices that are encoded already (encoded-devices.ts). Watchers are told the same: a message of a snapshot is kept until
-// one of its devices changes, and a change, which goes to all of them in one turn of the event loop, until the next. Kept are whole messages: to put the megabytes of a
-// snapshot together again for each watcher takes half as long as sending them.
+// one of its devices changes, and a change, which goes to all of them in one turn of the event loop, until the next. Kept are whole messages:
+// the megabytes of a snapshot are not put together again for each watcher.
 
 import type { DeviceView, InventoryChange } from "../broker/inventory.js";
 import type { EncodedDevices } from "./encoded-devices.js";

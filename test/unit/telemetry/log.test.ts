@@ -25,7 +25,7 @@ function parsed(line: string | undefined): Record_ {
 }
 
 describe("[pure] log", () => {
-  it("makes lines when its sink says so, with the time and level of when they were asked for", (t) => {
+  it("makes lines when its sink says so, with the time at which they were asked for", (t) => {
     t.mock.timers.enable({ apis: ["Date"], now: 1_000 });
     const [lines, makes]: [string[], (() => void)[]] = [[], []];
     const log = new Log("debug", { write: (line) => lines.push(line), later: (make) => makes.push(make) });
